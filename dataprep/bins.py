@@ -1,0 +1,172 @@
+"""Bins: one shard's tokens as headerless little-endian uint16, with document ends and a receipt.
+
+In:  token blocks and document ends while a shard is encoded. Out: memory maps, checked receipts.
+Holds: a bin is opened only when its size and the hash in its receipt are the ones wanted.
+
+    shard_00000.bin   uint16 LE tokens       [The, cat, end, A, dog, end]
+    shard_00000.docs  uint64 LE ends         [3, 3, 6]: document 1 is empty and has no tokens
+    shard_00000.json  the receipt, published last
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataprep.errors import DataError
+from dataprep.paths import Paths
+
+TOKEN = np.dtype("<u2")
+DOCUMENT_END = np.dtype("<u8")
+RECEIPT_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFact:
+    """A published file's name, size and hash."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a shard came from, as its receipt keeps it."""
+
+    kind: str
+    repo: str | None
+    revision: str | None
+    licence: str
+    layout: str
+    column: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerFact:
+    """The vocabulary a bin was made with."""
+
+    name: str
+    fingerprint: str
+    vocab_size: int
+    end_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oracle:
+    """How many sampled documents the reference tokenizer encoded to the very same ids."""
+
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What a shard's bin holds. Published after the files it names; holds no clock time."""
+
+    source: str
+    shard: str
+    split: str
+    origin: Origin
+    encoder: int
+    file: FileFact
+    tokenizer: TokenizerFact
+    documents: int
+    empty_documents: int
+    text_bytes: int
+    tokens: int
+    end_tokens: int
+    loss_tokens: int
+    bin: FileFact
+    docs: FileFact
+    oracle: Oracle
+    format: int = RECEIPT_FORMAT
+
+    def __post_init__(self) -> None:
+        if self.format != RECEIPT_FORMAT:
+            raise ValueError(f"format {self.format}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The receipt as plain values."""
+        return asdict(self)
+
+
+def read_receipt(file: Path) -> Receipt:
+    """The receipt at `file`. Raises DataError when it is damaged or of another format."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        parts = {
+            "origin": Origin(**value.pop("origin")),
+            "file": FileFact(**value.pop("file")),
+            "tokenizer": TokenizerFact(**value.pop("tokenizer")),
+            "bin": FileFact(**value.pop("bin")),
+            "docs": FileFact(**value.pop("docs")),
+            "oracle": Oracle(**value.pop("oracle")),
+        }
+        return Receipt(**value, **parts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"the receipt {file.name} of {file.parent.name} cannot be read",
+            seen=f"{type(error).__name__}: {error}",
+            wanted=f"a receipt of format {RECEIPT_FORMAT}",
+            fix=f"rm {file}; then make shards for {file.parent.name} again",
+        ) from None
+
+
+def find_receipts(paths: Paths, tokenizer: str = "*", source: str = "*") -> list[Path]:
+    """Receipt files below `data/bins/<tokenizer>/<source>/`, sorted by path."""
+    return sorted(file for file in paths.all_bins.glob(f"{tokenizer}/{source}/*.json") if not file.name.startswith("."))
+
+
+def check_files(folder: Path, receipt: Receipt) -> None:
+    """Compare the bin's and the document ends' sizes with the receipt. Raises DataError."""
+    for fact in (receipt.bin, receipt.docs):
+        file = folder / fact.name
+        found = file.stat().st_size if file.exists() else None
+        if found != fact.bytes:
+            raise DataError(
+                f"{fact.name} of {receipt.source} is not what its receipt says",
+                seen="no file" if found is None else f"{found:,} bytes",
+                wanted=f"{fact.bytes:,} bytes",
+                fix=f"make shards SOURCE={receipt.source} N=… TOKENIZER={receipt.tokenizer.name}",
+            )
+
+
+def open_bin(paths: Paths, tokenizer: str, source: str, shard: str, *, tokens: int, bin_sha256: str) -> np.ndarray:
+    """One bin as a read-only memory map, uint16[tokens].
+
+    Raises DataError when the file or its receipt is not the one that was planned with.
+    """
+    folder = paths.bins(tokenizer, source)
+    receipt_file = folder / f"{shard}.json"
+    if not receipt_file.exists():
+        raise DataError(
+            f"{shard} of {source} is planned with but not held",
+            seen=f"no {paths.shown(receipt_file)}",
+            wanted=f"{tokens:,} tokens",
+            fix=f"make shards SOURCE={source} N=… TOKENIZER={tokenizer}",
+        )
+    receipt = read_receipt(receipt_file)
+    if receipt.bin.sha256 != bin_sha256 or receipt.tokens != tokens:
+        raise DataError(
+            f"{shard} of {source} changed after the plan was made",
+            seen=f"{receipt.tokens:,} tokens, sha256 {receipt.bin.sha256[:12]}…",
+            wanted=f"{tokens:,} tokens, sha256 {bin_sha256[:12]}…",
+            fix="python -m dataprep.pack … (a new plan), or bring the planned shard back",
+        )
+    check_files(folder, receipt)
+    return _map(folder / receipt.bin.name, TOKEN, tokens)
+
+
+def open_document_ends(folder: Path, receipt: Receipt) -> np.ndarray:
+    """Cumulative document ends in tokens, uint64[documents]; document i is row i of the shard's file."""
+    check_files(folder, receipt)
+    return _map(folder / receipt.docs.name, DOCUMENT_END, receipt.documents)
+
+
+def _map(file: Path, dtype: np.dtype, count: int) -> np.ndarray:
+    if count == 0:
+        return np.empty(0, dtype=dtype)  # an empty file cannot be mapped
+    return np.memmap(file, dtype=dtype, mode="r", shape=(count,))

@@ -1,0 +1,175 @@
+"""Checks of what is held: vocabularies, raw files, bins, requests, tokens.db.
+
+In:  the layout and whether to read everything (`full`). Out: findings, PASS or FAIL by name.
+Holds: a check says what it compared and how much of it; without `full`, sizes stand for hashes.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dataprep import manifest
+from dataprep.bins import FileFact, Receipt, find_receipts, open_bin, open_document_ends, read_receipt
+from dataprep.errors import QuernError
+from dataprep.paths import Paths
+from dataprep.publish import sha256_file
+from dataprep.sql import ask
+from dataprep.supply import check_tokenizer, held_tokenizers
+from dataprep.vocab_store import load_vocab
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One invariant: its name, what was compared, and everything that was wrong."""
+
+    name: str
+    compared: str
+    faults: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.faults
+
+
+def finding(name: str, compared: str, faults: list[str]) -> Finding:
+    """A finding from a list of faults."""
+    return Finding(name=name, compared=compared, faults=tuple(faults))
+
+
+def check_data(paths: Paths, *, full: bool) -> Iterator[Finding]:
+    """Findings about vocabularies, raw files, bins, requests and the database."""
+    receipts, unreadable = _receipts(paths)
+    yield _vocabularies(paths, [receipt for _, receipt in receipts])
+    yield finding("receipts can be read", f"{len(receipts) + len(unreadable):,} receipts", unreadable)
+    yield _raw_files(paths, full=full)
+    yield _bin_files(receipts, full=full)
+    yield _document_ends(receipts)
+    if full:
+        yield _end_tokens(paths, receipts)
+    yield _nothing_missing(paths)
+    if not unreadable:
+        yield _database(paths, [receipt for _, receipt in receipts])
+
+
+def _receipts(paths: Paths) -> tuple[list[tuple[Path, Receipt]], list[str]]:
+    receipts, unreadable = [], []
+    for file in find_receipts(paths):
+        try:
+            receipts.append((file.parent, read_receipt(file)))
+        except QuernError as error:
+            unreadable.append(f"{paths.shown(file)}: {error.seen}")
+    return receipts, unreadable
+
+
+def _vocabularies(paths: Paths, receipts: list[Receipt]) -> Finding:
+    faults = []
+    for name in held_tokenizers(paths):
+        try:
+            vocab = load_vocab(paths, name)
+            for receipt in receipts:
+                if receipt.tokenizer.name == name:
+                    check_tokenizer(receipt, vocab)
+        except QuernError as error:
+            faults.append(f"{name}: {error.what}")
+    return finding("bins carry their vocabulary's fingerprint", f"{len(receipts):,} bins", faults)
+
+
+def _raw_files(paths: Paths, *, full: bool) -> Finding:
+    faults, n_files = [], 0
+    for file in sorted((paths.data / "raw").glob("*/*.json")):
+        value = json.loads(file.read_text(encoding="utf-8"))
+        if "sha256" not in value or file.name.startswith("."):
+            continue  # a listing, not a receipt
+        raw, n_files = file.with_suffix(""), n_files + 1
+        if raw.exists():  # a raw file may be deleted once its bin is made; the bin's receipt keeps its hash
+            fact = FileFact(name=raw.name, bytes=value["bytes"], sha256=value["sha256"])
+            faults += _file_faults(paths.shown(raw), raw, fact, full=full)
+    return finding("raw files are as fetched", f"{n_files:,} files, {_how(full=full)}", faults)
+
+
+def _bin_files(receipts: list[tuple[Path, Receipt]], *, full: bool) -> Finding:
+    faults = []
+    for folder, receipt in receipts:
+        for fact in (receipt.bin, receipt.docs):
+            faults += _file_faults(f"{receipt.source}/{fact.name}", folder / fact.name, fact, full=full)
+        if receipt.tokens * 2 != receipt.bin.bytes:
+            faults.append(f"{receipt.source}/{receipt.shard}: {receipt.tokens:,} tokens in {receipt.bin.bytes:,} bytes")
+    n_tokens = sum(receipt.tokens for _, receipt in receipts)
+    return finding(
+        "tokens = bin bytes / 2", f"{n_tokens:,} tokens in {len(receipts):,} bins, {_how(full=full)}", faults
+    )
+
+
+def _document_ends(receipts: list[tuple[Path, Receipt]]) -> Finding:
+    faults, n_documents = [], 0
+    for folder, receipt in receipts:
+        try:
+            ends = open_document_ends(folder, receipt).astype(np.int64)
+        except QuernError as error:
+            faults.append(f"{receipt.source}/{receipt.shard}: {error.what}")
+            continue
+        n_documents += len(ends)
+        lengths = np.diff(ends, prepend=0)
+        last = int(ends[-1]) if len(ends) else 0
+        if (lengths < 0).any() or last != receipt.tokens or (lengths == 0).sum() != receipt.empty_documents:
+            faults.append(f"{receipt.source}/{receipt.docs.name}: ends do not add up to {receipt.tokens:,} tokens")
+    return finding("document ends add up to the tokens", f"{n_documents:,} documents", faults)
+
+
+def _end_tokens(paths: Paths, receipts: list[tuple[Path, Receipt]]) -> Finding:
+    """Exactly one end token at each non-empty document's end, none elsewhere: recounted from the bins."""
+    faults, n_end_tokens = [], 0
+    for folder, receipt in receipts:
+        tokenizer, name = receipt.tokenizer, f"{receipt.source}/{receipt.bin.name}"
+        where = {"tokens": receipt.tokens, "bin_sha256": receipt.bin.sha256}
+        try:
+            tokens = open_bin(paths, tokenizer.name, receipt.source, receipt.shard, **where)
+            ends = np.unique(open_document_ends(folder, receipt))
+        except QuernError as error:
+            faults.append(f"{name}: {error.what}")
+            continue
+        found = np.flatnonzero(tokens == tokenizer.end_id) + 1
+        n_end_tokens += len(found)
+        if not np.array_equal(found, ends[ends > 0]):
+            faults.append(f"{name}: {len(found):,} end tokens, not at the ends of {receipt.end_tokens:,} documents")
+    return finding("one end token closes each document", f"{n_end_tokens:,} end tokens", faults)
+
+
+def _nothing_missing(paths: Paths) -> Finding:
+    faults, n_asked = [], 0
+    for file in sorted((paths.data / "sources").glob("*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        folder = paths.bins(record["tokenizer"], record["source"])
+        n_asked += len(record["asked"])
+        missing = [asked["shard"] for asked in record["asked"] if not (folder / f"{asked['shard']}.json").exists()]
+        if missing:
+            faults.append(f"{record['source']}: {', '.join(missing)}")
+    return finding("every shard asked for is held", f"{n_asked:,} shards", faults)
+
+
+def _database(paths: Paths, receipts: list[Receipt]) -> Finding:
+    """tokens.db is derived: rebuilt if stale, its sums must be the receipts' sums."""
+    if manifest.is_stale(paths):
+        manifest.rebuild(paths)
+    wanted = (len(receipts), sum(receipt.tokens for receipt in receipts), sum(r.documents for r in receipts))
+    sums = "SELECT count(*), coalesce(sum(tokens), 0)::BIGINT, coalesce(sum(documents), 0)::BIGINT FROM shards"
+    found = ask(paths, sums)[1][0]
+    faults = [] if found == wanted else [f"tokens.db says {found}, receipts say {wanted} (shards, tokens, documents)"]
+    return finding("tokens.db says what the receipts say", f"{wanted[1]:,} tokens", faults)
+
+
+def _file_faults(name: str, file: Path, fact: FileFact, *, full: bool) -> list[str]:
+    found = file.stat().st_size if file.exists() else None
+    if found != fact.bytes:
+        return [f"{name}: {'no file' if found is None else f'{found:,} bytes'}, its receipt says {fact.bytes:,}"]
+    if full and sha256_file(file) != fact.sha256:
+        return [f"{name}: its bytes are not those its receipt names (sha256)"]
+    return []
+
+
+def _how(*, full: bool) -> str:
+    return "every byte hashed" if full else "by size"

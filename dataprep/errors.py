@@ -1,0 +1,108 @@
+"""The one exception family, and the one place where it becomes text and an exit code.
+
+In:  what happened, the value seen, the value wanted, the command that mends it.
+Out: three lines on stderr and an exit code: 2 usage, 3 data, 4 budget, 5 environment.
+Holds: a user's mistake never ends in a traceback; a programmer's mistake always does.
+"""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import ClassVar, NoReturn
+
+EXIT_INTERRUPTED = 130
+_OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_ENVIRONMENT = _OUT_OF_SPACE | {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE}
+
+
+class QuernError(Exception):
+    """Something the reader can mend. Raise one of the subclasses.
+
+    >>> print(DataError("shard_00012.bin was cut short", seen="71,000,064 tokens",
+    ...                 wanted="99,998,212", fix="make shards N=178"))
+    error: shard_00012.bin was cut short
+      seen: 71,000,064 tokens, wanted: 99,998,212
+      fix:  make shards N=178
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, seen: object, wanted: object, fix: str) -> None:
+        self.what, self.seen, self.wanted, self.fix = what, seen, wanted, fix
+        super().__init__(f"error: {what}\n  seen: {seen}, wanted: {wanted}\n  fix:  {fix}")
+
+
+class UsageError(QuernError):
+    """The command line or a file the user wrote asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class DataError(QuernError):
+    """Data is missing, incomplete or not what its receipt says."""
+
+    exit_code = 3
+
+
+class BudgetError(QuernError):
+    """The budget asked for cannot be met by what is held."""
+
+    exit_code = 4
+
+
+class EnvironmentProblem(QuernError):  # noqa: N818 -- EnvironmentError is a name Python uses for OSError
+    """The machine cannot do it: no space, no permission, no device, no package."""
+
+    exit_code = 5
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints look like every other error of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print three lines instead of the whole usage; exit 2."""
+        mistake = UsageError(
+            f"{self.prog}: {message}",
+            seen=" ".join(sys.argv[1:]) or "no arguments",
+            wanted="arguments as in --help",
+            fix=f"{self.prog} --help",
+        )
+        self.exit(UsageError.exit_code, f"{mistake}\n")
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a verb's `main` and leave the process with the exit code it earned."""
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+    except QuernError as error:
+        _leave(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _leave("\nstopped; everything finished is kept, the same command goes on from here", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (head, less) went away; give the interpreter somewhere to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT:
+            raise
+        _leave(str(_from_os(error)), EnvironmentProblem.exit_code)
+    sys.exit(code)
+
+
+def _from_os(error: OSError) -> EnvironmentProblem:
+    full = error.errno in _OUT_OF_SPACE
+    where = error.filename or "a file being written"
+    return EnvironmentProblem(
+        f"could not use {where}",
+        seen=os.strerror(error.errno or 0),
+        wanted="free space" if full else "a readable, writable path on a healthy disk",
+        fix=f"df -h {where if error.filename else '.'}; then the same command again",
+    )
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(code)

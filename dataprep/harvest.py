@@ -1,0 +1,194 @@
+"""Harvest: every receipt, recipe and journal, read into the lines of tokens.db's tables.
+
+In:  data/sources, data/bins, manifests/recipes, manifests/plans, runs. Out: plain lines by table.
+Holds: nothing is invented: a line states what one file says. A torn last line of a journal and a
+recipe without its plan become notes, never silence.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dataprep.bins import find_receipts, read_receipt
+from dataprep.errors import DataError
+from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_weights
+from dataprep.paths import Paths
+from dataprep.recipe import Recipe, read_recipe, recipe_names
+
+Line = dict[str, Any]
+_STEP_COLUMNS = (
+    "attempt",
+    "step",
+    "row_from",
+    "row_to",
+    "tokens",
+    "loss_tokens",
+    "loss",
+    "lr",
+    "grad_norm",
+    "seconds",
+    "tokens_per_s",
+    "mfu",
+    "vram_allocated",
+    "vram_reserved",
+    "in_weights",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenRange:
+    """Rows of a plan that are in a run's weights: their tokens per shard are counted from the plan."""
+
+    run: str
+    recipe: str
+    plan: Path
+    row_from: int
+    row_to: int
+
+
+@dataclass(kw_only=True)
+class Harvest:
+    """Lines by table, ranges still to be counted, and notes for people."""
+
+    tables: dict[str, list[Line]] = field(default_factory=dict)
+    seen: list[SeenRange] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, table: str, **line: Any) -> None:
+        """One line of one table."""
+        self.tables.setdefault(table, []).append(line)
+
+
+def collect(paths: Paths) -> Harvest:
+    """Read everything. Raises DataError for a damaged receipt, recipe or journal."""
+    harvest = Harvest()
+    for file in sorted((paths.data / "sources").glob("*.json")):
+        _add_source(harvest, json.loads(file.read_text(encoding="utf-8")))
+    _add_shards(harvest, paths)
+    for name in sorted(recipe_names(paths)):
+        _add_recipe(harvest, paths, read_recipe(paths.recipes / f"{name}.toml"))
+    for file in journal_files(paths):
+        _add_run(harvest, paths, _read(file))
+    return harvest
+
+
+def watched(paths: Paths) -> Iterator[Path]:
+    """Folders and files whose change makes tokens.db stale. A publication changes its folder."""
+    folders = [paths.data / "sources", paths.recipes, paths.plans, *paths.all_bins.glob("*/*")]
+    yield from (folder for folder in folders if folder.is_dir())
+    yield from journal_files(paths)
+
+
+def journal_files(paths: Paths) -> list[Path]:
+    """Every run's journal, by run."""
+    return sorted(paths.runs.glob("*/journal.jsonl"))
+
+
+def _add_source(harvest: Harvest, record: Line) -> None:
+    columns = ("source", "kind", "repo", "revision", "licence")
+    harvest.add("sources", **{key: record[key] for key in columns}, holdout=", ".join(record["holdout"]))
+    for shard in record["asked"]:
+        harvest.add(
+            "asked_shards",
+            source=record["source"],
+            tokenizer=record["tokenizer"],
+            shard=shard["shard"],
+            split=shard["split"],
+        )
+
+
+def _add_shards(harvest: Harvest, paths: Paths) -> None:
+    tokenizers = set()
+    for file in find_receipts(paths):
+        receipt = read_receipt(file)
+        tokenizers.add(receipt.tokenizer)
+        columns = ("source", "shard", "split", "documents", "empty_documents", "text_bytes", "tokens", "loss_tokens")
+        harvest.add(
+            "shards",
+            **{key: getattr(receipt, key) for key in columns},
+            file=receipt.file.name,
+            file_bytes=receipt.file.bytes,
+            file_sha256=receipt.file.sha256,
+            tokenizer=receipt.tokenizer.name,
+            bin=paths.shown(file.with_name(receipt.bin.name)),
+            bin_sha256=receipt.bin.sha256,
+        )
+    for fact in sorted(tokenizers, key=lambda fact: fact.name):
+        columns = {"fingerprint": fact.fingerprint, "vocab_size": fact.vocab_size, "end_id": fact.end_id}
+        harvest.add("tokenizers", tokenizer=fact.name, **columns)
+
+
+def _add_recipe(harvest: Harvest, paths: Paths, recipe: Recipe) -> None:
+    plan = paths.plans / f"{recipe.name}.parquet"
+    if not plan.exists():
+        harvest.notes.append(f"recipe {recipe.name} has no plan: python -m dataprep.pack makes it again")
+    columns = ("tokenizer", "seq_len", "strategy", "loss", "seed", "split", "plan_rows", "tokens", "loss_tokens")
+    more = ("pad_tokens", "dropped_tokens", "split_documents", "documents", "sha256")
+    stated = {key: getattr(recipe, key) for key in columns + more}
+    harvest.add("recipes", recipe=recipe.name, plan=paths.shown(plan), **stated)
+    for source in recipe.sources:
+        harvest.add("recipe_sources", recipe=recipe.name, **asdict(source))
+    for shard in recipe.shards:
+        harvest.add("recipe_shards", recipe=recipe.name, **asdict(shard))
+
+
+def _add_run(harvest: Harvest, paths: Paths, journal: Journal) -> None:
+    starts, ends = journal.of_kind("start"), journal.of_kind("end")
+    if journal.torn is not None:
+        harvest.notes.append(f"run {journal.run}: a torn last line of its journal is not counted")
+    if not starts:
+        harvest.notes.append(f"run {journal.run} has no start record and is left out")
+        return
+    first, last = starts[0], starts[-1]
+    end = next((record for record in ends if record["attempt"] == last["attempt"]), None)
+    columns = ("stage", "recipe", "parent_run", "parent_step", "params", "world_size", "batch_rows", "micro_batch")
+    harvest.add(
+        "runs",
+        run=journal.run,
+        **{key: last[key] for key in columns},
+        accumulation=last["accumulation"],
+        status=end["status"] if end else "open",
+        started_at=_utc(first["time"]),
+        ended_at=_utc(end["time"]) if end else None,
+    )
+    for step in steps_with_weights(journal.records):
+        harvest.add("steps", run=journal.run, **{key: step.get(key) for key in _STEP_COLUMNS})
+    for record in journal.of_kind("checkpoint"):
+        columns = ("step", "rows_done", "tokens_done", "path", "bytes", "sha256")
+        harvest.add("checkpoints", run=journal.run, **{key: record[key] for key in columns})
+    for record in journal.of_kind("sample"):
+        columns = ("step", "prompt", "completion", "expected", "hit")
+        harvest.add("samples", run=journal.run, **{key: record.get(key) for key in columns})
+    _add_seen(harvest, paths, journal)
+
+
+def _add_seen(harvest: Harvest, paths: Paths, journal: Journal) -> None:
+    recipe = journal.of_kind("start")[-1]["recipe"]
+    plan = paths.plans / f"{recipe}.parquet"
+    if not plan.exists():
+        harvest.notes.append(f"run {journal.run}: its plan is gone, so its tokens per shard cannot be counted")
+        return
+    for rows in rows_in_weights(journal.records):
+        harvest.seen.append(
+            SeenRange(run=journal.run, recipe=recipe, plan=plan, row_from=rows.row_from, row_to=rows.row_to)
+        )
+
+
+def _read(file: Path) -> Journal:
+    try:
+        return read_journal(file)
+    except ValueError as error:
+        raise DataError(
+            "a journal is damaged in the middle",
+            seen=error,
+            wanted="one whole JSON record a line",
+            fix=f"bring {file} back from a copy, or take its run out of runs/",
+        ) from None
+
+
+def _utc(text: str) -> datetime:
+    """A naive UTC time: DuckDB's TIMESTAMP, which needs no time zone tables."""
+    return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)

@@ -1,0 +1,85 @@
+"""Ledger: which rows of a plan are in a run's weights, read from its journal.
+
+In:  runs/<run>/journal.jsonl (append-only records: start, step, checkpoint, sample, end).
+Out: the records, and for every step whether its rows are in the weights that are kept.
+Holds: rows computed after the last checkpoint and lost in a crash are counted apart, never twice.
+
+    attempt 1  steps to row 40, checkpoint at 30, killed   → rows 0–30 in the weights, 30–40 lost
+    attempt 2  starts at row 30, checkpoint at 60, end     → rows 30–60 in the weights
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journal:
+    """One run's records, in the order they were written. `torn` is what a crash left of a last line."""
+
+    run: str
+    records: tuple[Record, ...]
+    torn: str | None
+
+    def of_kind(self, kind: str) -> list[Record]:
+        """The records of one kind."""
+        return [record for record in self.records if record["kind"] == kind]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowRange:
+    """Rows [row_from, row_to) of the plan, put into the weights by one attempt."""
+
+    attempt: int
+    row_from: int
+    row_to: int
+
+
+def read_journal(file: Path) -> Journal:
+    """Every whole record of a journal. Raises ValueError naming a line that is damaged in the middle."""
+    *lines, tail = file.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            records.append(record | {"kind": str(record["kind"])})
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{file.parent.name}/{file.name} line {number} is damaged") from None
+    return Journal(run=file.parent.name, records=tuple(records), torn=tail.decode(errors="replace") or None)
+
+
+def rows_in_weights(records: Sequence[Record]) -> list[RowRange]:
+    """Per attempt, the rows it put into the weights that are kept now.
+
+    An attempt's rows count up to its last checkpoint, and no further than any later attempt began:
+    a later attempt that began earlier threw the rest away.
+    """
+    starts: dict[int, int] = {}
+    saved: dict[int, int] = {}
+    for record in records:
+        attempt = record.get("attempt", 0)
+        if record["kind"] == "start":
+            starts[attempt] = saved[attempt] = record["rows_done"]
+        elif record["kind"] == "checkpoint":
+            saved[attempt] = record["rows_done"]
+    ranges, kept_to = [], None
+    for attempt in sorted(starts, reverse=True):
+        row_to = saved[attempt] if kept_to is None else min(saved[attempt], kept_to)
+        if row_to > starts[attempt]:
+            ranges.append(RowRange(attempt=attempt, row_from=starts[attempt], row_to=row_to))
+        kept_to = starts[attempt] if kept_to is None else min(kept_to, starts[attempt])
+    return ranges[::-1]
+
+
+def steps_with_weights(records: Sequence[Record]) -> list[Record]:
+    """Every step record with `in_weights`: whether its rows are in the weights that are kept."""
+    kept = {row_range.attempt: row_range.row_to for row_range in rows_in_weights(records)}
+    return [
+        record | {"in_weights": record["row_to"] <= kept.get(record["attempt"], 0)}
+        for record in records
+        if record["kind"] == "step"
+    ]

@@ -1,0 +1,125 @@
+"""Manifest: tokens.db, derived from receipts, recipes and journals, and replaced as one file.
+
+In:  everything under data/, manifests/recipes/ and runs/. Out: manifests/tokens.db (storage v1.4.0).
+Holds: the database is built in a private file under a lock, checkpointed, fsynced, then renamed in;
+no program of ours ever opens the published file for writing. A stranger's unsaved changes
+(a non-empty tokens.db.wal with a living owner) postpone the publication; an orphan is moved aside.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from dataprep import harvest
+from dataprep.paths import SHIPPED_MANIFESTS, Paths
+from dataprep.publish import adopt, private_folder, sweep
+
+_STORAGE = "v1.4.0"  # the oldest that duckdb 1.4 to 2.0 all read; people's shells are 1.5
+_LOCK = ".tokens.lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuilt:
+    """What came of a rebuild. `postponed` says why the old file still stands; notes are for people."""
+
+    lines_by_table: dict[str, int]
+    notes: tuple[str, ...]
+    postponed: str | None
+
+
+def rebuild(paths: Paths) -> Rebuilt:
+    """Derive tokens.db anew and publish it. Raises DataError for a damaged receipt or recipe."""
+    paths.manifests.mkdir(parents=True, exist_ok=True)
+    with _locked(paths.manifests / _LOCK):
+        sweep(paths.manifests)
+        harvested = harvest.collect(paths)
+        with private_folder(paths.manifests, paths.database.name) as folder:
+            _build(folder / paths.database.name, harvested)
+            postponed = _publish(folder / paths.database.name, paths)
+    counts = {name: len(lines) for name, lines in harvested.tables.items()}
+    return Rebuilt(lines_by_table=counts, notes=tuple(harvested.notes), postponed=postponed)
+
+
+def is_stale(paths: Paths) -> bool:
+    """Whether something the database is derived from changed after it was made."""
+    if not paths.database.exists():
+        return True
+    made = paths.database.stat().st_mtime_ns
+    return any(item.stat().st_mtime_ns > made for item in harvest.watched(paths))
+
+
+def _build(file: Path, harvested: harvest.Harvest) -> None:
+    with duckdb.connect(str(file), config={"storage_compatibility_version": _STORAGE}) as connection:
+        connection.execute("BEGIN")
+        connection.execute((SHIPPED_MANIFESTS / "schema.sql").read_text(encoding="utf-8"))
+        for name, lines in harvested.tables.items():
+            if lines:
+                connection.register("lines_to_insert", pa.Table.from_pylist(lines))
+                connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM lines_to_insert")  # noqa: S608 -- our own table names
+                connection.unregister("lines_to_insert")
+        for seen in harvested.seen:
+            connection.execute(_SEEN, [seen.run, seen.recipe, str(seen.plan), seen.row_from, seen.row_to])
+        connection.execute("COMMIT")
+        connection.execute("CHECKPOINT")
+
+
+_SEEN = """
+INSERT INTO seen_tokens
+SELECT $1, $2, source, shard, sum(length)::BIGINT FROM read_parquet($3) WHERE "row" >= $4 AND "row" < $5
+GROUP BY source, shard
+"""
+
+
+def _publish(fresh: Path, paths: Paths) -> str | None:
+    """Rename the fresh database in, unless somebody else's changes would be lost: then say why not."""
+    wal = paths.database.with_name(paths.database.name + ".wal")
+    with _hold_off_writers(paths.database) as nobody_writes:
+        if wal.exists() and wal.stat().st_size:
+            if not nobody_writes:
+                return (
+                    f"{paths.shown(paths.database)} is open in another program that has unsaved changes; "
+                    "it was left as it was. Close that program, then: python -m dataprep.index"
+                )
+            wal.rename(_free_name(wal))
+        adopt(fresh, paths.database)
+    return None
+
+
+@contextlib.contextmanager
+def _hold_off_writers(database: Path) -> Iterator[bool]:
+    """Hold a read lock as DuckDB takes it, so that none starts to write; False when one already does."""
+    if not database.exists():
+        yield True
+        return
+    descriptor = os.open(database, os.O_RDONLY)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        nobody_writes = True
+    except (BlockingIOError, PermissionError):
+        nobody_writes = False
+    try:
+        yield nobody_writes
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """One rebuild at a time: a second waits for the first."""
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _free_name(wal: Path) -> Path:
+    numbers = (wal.with_name(f"{wal.name}.orphan-{number}") for number in range(1, 1_000_000))
+    return next(name for name in numbers if not name.exists())

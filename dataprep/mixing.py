@@ -1,0 +1,105 @@
+"""Mixing: which source each row of a plan comes from, in integers.
+
+In:  integer weights and the rows each source can give. Out: the order of sources, row by row.
+Holds: after every row, each source's count is within one row of its exact share.
+
+Weights 3:7, the first ten rows: 1 0 1 1 0 1 1 1 0 1 hold three 0s and seven 1s, and so does every
+later ten. The rule is Tijdeman's for the chairman assignment problem (R. Tijdeman, Discrete
+Mathematics 32, 1980): with k states no count is ever further than 1 - 1/(2k - 2) from its share.
+"Largest deficit first" would be simpler and is wrong for k > 2: it strays beyond one row.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_SOURCES = 256  # the order is kept in one byte a row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortage:
+    """Why a plan cannot have the rows that were asked for."""
+
+    source: int
+    rows_wanted: int
+    rows_held: int
+    feasible_rows: int
+
+
+def reduce_weights(weights: Sequence[int]) -> tuple[int, ...]:
+    """The same ratio in its smallest integers: 30:70 is 3:7."""
+    divisor = math.gcd(*weights)
+    return tuple(weight // divisor for weight in weights)
+
+
+def one_period(weights: Sequence[int], n_rows: int | None = None) -> np.ndarray:
+    """The order of one period (the sum of the weights), or its first `n_rows`: uint8[min(period, n_rows)].
+
+    At row n (from 1) a source may be chosen once its share has run ahead of its count by 1/(2k-2):
+    n·w/W - count ≥ 1/(2k-2). Of those, the one that would first fall a whole bound behind goes next.
+    Everything is multiplied by W(2k-2), so no fraction is ever rounded.
+    """
+    reduced = reduce_weights(weights)
+    period, k = sum(reduced), len(reduced)
+    n_rows = period if n_rows is None else min(period, n_rows)
+    if k == 1:
+        return np.zeros(n_rows, dtype=np.uint8)
+    scale = 2 * k - 2
+    lead = [0] * k  # (n·w/W - count)·W·scale, updated row by row
+    order = np.empty(n_rows, dtype=np.uint8)
+    for row in range(n_rows):
+        chosen, best_slack, best_weight = -1, 0, 1
+        for i, weight in enumerate(reduced):
+            lead[i] += weight * scale
+            if lead[i] < period:
+                continue
+            slack = period * scale - period - lead[i]  # rows until the bound, in units of 1/weight
+            if chosen < 0 or slack * best_weight < best_slack * weight:
+                chosen, best_slack, best_weight = i, slack, weight
+        order[row] = chosen
+        lead[chosen] -= period * scale
+    return order
+
+
+def source_order(weights: Sequence[int], n_rows: int) -> np.ndarray:
+    """The source of each of `n_rows` rows: one period, tiled. uint8[n_rows]."""
+    return np.resize(one_period(weights, n_rows), n_rows)
+
+
+def rows_of(weights: Sequence[int], n_rows: int) -> list[int]:
+    """How many of the first `n_rows` rows each source gives."""
+    reduced = reduce_weights(weights)
+    period = sum(reduced)
+    rest = np.bincount(one_period(reduced, n_rows % period), minlength=len(reduced))
+    return [n_rows // period * weight + int(extra) for weight, extra in zip(reduced, rest, strict=True)]
+
+
+def feasible_rows(weights: Sequence[int], rows_held: Sequence[int]) -> int:
+    """The longest plan in this ratio that `rows_held` can fill."""
+    reduced = reduce_weights(weights)
+    periods = min(held // weight for held, weight in zip(rows_held, reduced, strict=True))
+    order = one_period(reduced, sum(rows_held) + 1)
+    prefix = len(order)
+    for i, (held, weight) in enumerate(zip(rows_held, reduced, strict=True)):
+        turns = np.flatnonzero(order == i)
+        rest = held - periods * weight
+        if rest < len(turns):
+            prefix = min(prefix, int(turns[rest]))  # the first turn this source could not take
+    return periods * sum(reduced) + prefix
+
+
+def find_shortage(weights: Sequence[int], rows_held: Sequence[int], n_rows: int) -> Shortage | None:
+    """The source that falls shortest of `n_rows`, or None when all can give their share."""
+    needs = rows_of(weights, n_rows)
+    short = [need - held for need, held in zip(needs, rows_held, strict=True)]
+    worst = max(range(len(short)), key=short.__getitem__)
+    if short[worst] <= 0:
+        return None
+    return Shortage(
+        source=worst,
+        rows_wanted=needs[worst],
+        rows_held=rows_held[worst],
+        feasible_rows=feasible_rows(weights, rows_held),
+    )

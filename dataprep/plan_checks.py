@@ -1,0 +1,156 @@
+"""Checks of recipes, plans and runs: everything a recipe or journal states, counted again.
+
+In:  recipes, their plans, journals and checkpoints. Out: findings, PASS or FAIL by name.
+Holds: counts come from the plan's own lines and from checkpoints, never from the recipe under test.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from dataprep.bins import open_bin
+from dataprep.checks import Finding, finding
+from dataprep.errors import QuernError
+from dataprep.harvest import journal_files
+from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_weights
+from dataprep.packing import Segments
+from dataprep.paths import Paths
+from dataprep.plan import hash_rows, open_plan
+from dataprep.publish import sha256_file
+from dataprep.recipe import Recipe, read_recipe, recipe_names
+from dataprep.sql import ask
+
+
+def check_plans(paths: Paths, *, full: bool) -> Iterator[Finding]:
+    """Findings about every recipe and its plan, and about every run."""
+    recipes, faults = [], []
+    for name in sorted(recipe_names(paths)):
+        try:
+            recipes.append(read_recipe(paths.recipes / f"{name}.toml"))
+        except QuernError as error:
+            faults.append(f"{name}: {error.what} ({error.seen})")
+    yield finding("recipes are as packed", f"{len(recipes) + len(faults):,} recipes", faults)
+    yield _each(paths, recipes, "planned shards are unchanged", _shards_unchanged)
+    yield _each(paths, recipes, "plans hold what their recipes say", _plan_recounted)
+    yield _each(paths, recipes, "every prefix is within one row of its share", _prefixes)
+    yield _each(paths, recipes, "no token is planned twice in a pass", _no_token_twice)
+    yield _conservation(paths)
+    yield _ledgers(paths, full=full)
+
+
+def _each(paths: Paths, recipes: list[Recipe], name: str, check: Callable[[Paths, Recipe], list[str]]) -> Finding:
+    faults = []
+    for recipe in recipes:
+        try:
+            faults += [f"{recipe.name}: {fault}" for fault in check(paths, recipe)]
+        except QuernError as error:
+            faults.append(f"{recipe.name}: {error.what}")
+    return finding(name, f"{sum(recipe.plan_rows for recipe in recipes):,} rows", faults)
+
+
+def _shards_unchanged(paths: Paths, recipe: Recipe) -> list[str]:
+    faults = []
+    for shard in recipe.shards:
+        wanted = {"tokens": shard.tokens, "bin_sha256": shard.bin_sha256}
+        try:
+            open_bin(paths, recipe.tokenizer, shard.source, shard.shard, **wanted)
+        except QuernError as error:
+            faults.append(error.what)
+    return faults
+
+
+def _plan_recounted(paths: Paths, recipe: Recipe) -> list[str]:
+    """Rows, tokens and padding counted again from the plan, and the rows' own hash."""
+    segments = _all_segments(paths, recipe)
+    lines = _lines(recipe, segments)
+    rows = lines.group_by("row", maintain_order=True).agg(pl.col("length").sum(), pl.col("source").n_unique())
+    by_source = lines.group_by("source").agg(pl.col("row").n_unique().alias("rows"), pl.col("length").sum())
+    found = {line["source"]: (line["rows"], line["length"]) for line in by_source.iter_rows(named=True)}
+    wanted = {source.source: (source.plan_rows, source.tokens) for source in recipe.sources}
+    comparisons = {
+        "(rows, tokens) by source": (found, wanted),
+        "row numbers": (rows["row"].to_list() == list(range(recipe.plan_rows)), True),
+        "sources in a row": (rows["source"].max(), 1),
+        "tokens": (lines["length"].sum(), recipe.tokens),
+        "padding": (len(rows) * recipe.seq_len - lines["length"].sum(), recipe.pad_tokens),
+        "longest row within seq_len": ((rows["length"].max() or 0) <= recipe.seq_len, True),
+        "rows' hash": (hash_rows(segments, recipe.shards), recipe.rows_sha256),
+    }
+    return [f"{what}: {seen}, wanted {want}" for what, (seen, want) in comparisons.items() if seen != want]
+
+
+def _prefixes(paths: Paths, recipe: Recipe) -> list[str]:
+    """After every row, |count - rows·weight/sum| ≤ 1 for each source, in integers."""
+    lines = _lines(recipe, _all_segments(paths, recipe)).unique("row", keep="first").sort("row")
+    n_rows = np.arange(1, len(lines) + 1, dtype=np.int64)
+    total = sum(recipe.mix)
+    faults = []
+    for source in recipe.sources:
+        counts = np.cumsum((lines["source"] == source.source).to_numpy(), dtype=np.int64)
+        off = np.abs(counts * total - n_rows * source.asked)
+        if (off > total).any():
+            faults.append(f"{source.source} is {off.max() / total:.2f} rows off at row {int(off.argmax())}")
+    return faults
+
+
+def _no_token_twice(paths: Paths, recipe: Recipe) -> list[str]:
+    lines = _lines(recipe, _all_segments(paths, recipe)).sort("source", "shard", "start")
+    overlaps = lines.filter((pl.col("start") + pl.col("length")).shift(1).over("source", "shard") > pl.col("start"))
+    return [f"{line['source']}/{line['shard']} from token {line['start']:,}" for line in overlaps.iter_rows(named=True)]
+
+
+def _conservation(paths: Paths) -> Finding:
+    lines = ask(paths, "SELECT recipe, source, tokens, difference FROM conservation")[1]
+    faults = [f"{recipe}, {source}: {off:,} tokens unaccounted for" for recipe, source, _, off in lines if off]
+    return finding(
+        "tokens = planned + excluded + held out + left over + dropped", f"{len(lines):,} sources of recipes", faults
+    )
+
+
+def _ledgers(paths: Paths, *, full: bool) -> Finding:
+    faults, n_runs = [], 0
+    for file in journal_files(paths):
+        n_runs += 1
+        try:
+            faults += [
+                f"{file.parent.name}: {fault}" for fault in _ledger_faults(read_journal(file), file.parent, full)
+            ]
+        except ValueError as error:
+            faults.append(str(error))
+    return finding("ledgers agree with checkpoints", f"{n_runs:,} runs", faults)
+
+
+def _ledger_faults(journal: Journal, folder: Path, full: bool) -> Iterator[str]:
+    """The rows in the weights are one stretch from the start, and newest checkpoint says the same."""
+    ranges = rows_in_weights(journal.records)
+    for earlier, later in pairwise(ranges):
+        if earlier.row_to != later.row_from:
+            yield f"rows {earlier.row_to:,} to {later.row_from:,} are in no attempt"
+    checkpoints = [record for record in journal.of_kind("checkpoint") if (folder / record["path"]).exists()]
+    if not checkpoints:
+        return
+    newest = checkpoints[-1]
+    state = json.loads((folder / newest["path"] / "state.json").read_text(encoding="utf-8"))
+    rows_done = ranges[-1].row_to if ranges else 0
+    if not state["rows_done"] == newest["rows_done"] == rows_done:
+        yield f"journal has {rows_done:,} rows in the weights, {newest['path']} says {state['rows_done']:,}"
+    in_weights = sum(step["tokens"] for step in steps_with_weights(journal.records) if step["in_weights"])
+    if in_weights != state["tokens_done"]:
+        yield f"journal has {in_weights:,} tokens in the weights, {newest['path']} says {state['tokens_done']:,}"
+    weights = folder / newest["path"] / "model.safetensors"
+    if full and sha256_file(weights) != newest["sha256"]:
+        yield f"{newest['path']}/{weights.name} is not what was saved (sha256)"
+
+
+def _all_segments(paths: Paths, recipe: Recipe) -> Segments:
+    return open_plan(paths, recipe).segments(0, recipe.plan_rows)
+
+
+def _lines(recipe: Recipe, segments: Segments) -> pl.DataFrame:
+    names = pl.DataFrame({"source": [s.source for s in recipe.shards], "shard": [s.shard for s in recipe.shards]})
+    numbers = pl.DataFrame({"row": segments.row, "start": segments.start, "length": segments.length.astype(np.int64)})
+    return pl.concat([numbers, names[segments.shard]], how="horizontal")

@@ -1,0 +1,43 @@
+"""Quantities people type: token counts such as 5B, and ratios such as 30:70. Integers only.
+
+In:  text from a command line. Out: exact integers. Raises argparse.ArgumentTypeError with the reason.
+Holds: nothing is rounded: 1.5M is 1,500,000, and 0.3K is refused when it is no whole number.
+    >>> count("5B"), count("1.5M"), ratio("30:70")
+    (5000000000, 1500000, (30, 70))
+"""
+
+import argparse
+import re
+from decimal import Decimal
+
+_SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_COUNT = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)([KMBT]?)", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+
+def count(text: str) -> int:
+    """A positive whole number, with an optional suffix K, M, B or T (10³, 10⁶, 10⁹, 10¹²)."""
+    match = _COUNT.fullmatch(text.strip())
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count such as 5000000, 5M or 1.5B")
+    value = Decimal(re.sub("[_,]", "", match[1])) * _SUFFIXES[match[2].upper()]
+    if value != int(value) or value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(value)
+
+
+def ratio(text: str) -> tuple[int, ...]:
+    """Positive integers joined by colons; one integer alone means one source."""
+    parts = text.split(":")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not integers joined by ':', such as 30:70")
+    if any(int(part) == 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} gives a source nothing; leave it out of --sources instead")
+    return tuple(int(part) for part in parts)
+
+
+def name(text: str) -> str:
+    """A name that is also a file name: letters, digits, '.', '_', '+' and '-'."""
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name of letters, digits, '.', '_', '+' and '-'")
+    return text

@@ -1,0 +1,181 @@
+"""Recipes: what a plan was asked to hold, from which shards, and what it got, as one TOML file.
+
+In:  the asked mixture and the packed counts. Out: `manifests/recipes/<name>.toml`, and back.
+Holds: `sha256` covers everything that decides the rows: the asked mixture, the tokenizer's
+fingerprint, every shard's hash and the packer's version. Counts are recounted by `verify`.
+"""
+
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dataprep.errors import DataError
+from dataprep.paths import Paths
+from dataprep.publish import publish_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeShard:
+    """A shard the plan may take tokens from."""
+
+    source: str
+    shard: str
+    tokens: int
+    bin_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeSource:
+    """One source's share: asked, got, and where its other tokens are.
+
+    tokens + excluded_tokens + held_out_tokens + left_over_tokens + dropped_tokens = all its tokens.
+    """
+
+    source: str
+    asked: int
+    plan_rows: int
+    tokens: int
+    loss_tokens: int
+    pad_tokens: int
+    documents: int
+    split_documents: int
+    passes: int
+    excluded_tokens: int
+    held_out_tokens: int
+    left_over_tokens: int
+    dropped_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A mixture, asked and got."""
+
+    name: str
+    # asked
+    mix: tuple[int, ...]
+    unit: str
+    budget_tokens: int | None
+    split: str
+    seq_len: int
+    strategy: str
+    shuffle: str
+    loss: str
+    attention: str
+    on_short: str
+    seed: int
+    # with
+    packer: int
+    tokenizer: str
+    fingerprint: str
+    vocab_size: int
+    end_id: int
+    pad_id: int
+    # got
+    plan_rows: int
+    segments: int
+    tokens: int
+    loss_tokens: int
+    pad_tokens: int
+    dropped_tokens: int
+    documents: int
+    split_documents: int
+    plan_bytes: int
+    plan_sha256: str
+    rows_sha256: str
+    sources: tuple[RecipeSource, ...]
+    shards: tuple[RecipeShard, ...]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of what decides the rows."""
+        decisive = {key: getattr(self, key) for key in _DECISIVE} | {
+            "sources": [source.source for source in self.sources],
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+_DECISIVE = (
+    "mix",
+    "unit",
+    "budget_tokens",
+    "split",
+    "seq_len",
+    "strategy",
+    "shuffle",
+    "loss",
+    "attention",
+    "on_short",
+    "seed",
+    "packer",
+    "fingerprint",
+)
+
+
+def publish_recipe(paths: Paths, recipe: Recipe) -> None:
+    """Publish the recipe; its plan must be published before it."""
+    import tomli_w
+
+    value = {"sha256": recipe.sha256} | {key: item for key, item in asdict(recipe).items() if item is not None}
+    text = f"# Made by `python -m dataprep.pack`; the plan is plans/{recipe.name}.parquet.\n" + tomli_w.dumps(value)
+    publish_bytes(paths.recipes / f"{recipe.name}.toml", text.encode())
+
+
+def load_recipe(paths: Paths, name: str) -> Recipe:
+    """The recipe called `name`. Raises DataError when there is none or it was edited by hand."""
+    file = paths.recipes / f"{name}.toml"
+    if not file.exists():
+        raise DataError(
+            f"there is no recipe {name!r}",
+            seen=", ".join(recipe_names(paths)) or "no recipes",
+            wanted=paths.shown(file),
+            fix="python -m dataprep.pack --mix A:B --name " + name,
+        )
+    return read_recipe(file)
+
+
+def read_recipe(file: Path) -> Recipe:
+    """The recipe at `file`. Raises DataError when it is damaged or was edited."""
+    try:
+        value: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        stated = value.pop("sha256")
+        value["mix"] = tuple(value["mix"])
+        value["sources"] = tuple(RecipeSource(**source) for source in value["sources"])
+        value["shards"] = tuple(RecipeShard(**shard) for shard in value["shards"])
+        recipe = Recipe(budget_tokens=value.pop("budget_tokens", None), **value)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(file, f"{type(error).__name__}: {error}", "a recipe as pack wrote it") from None
+    if recipe.sha256 != stated or recipe.name != file.stem:
+        raise _damaged(file, f"sha256 {recipe.sha256[:12]}… of {recipe.name!r}", f"{stated[:12]}… of {file.stem!r}")
+    return recipe
+
+
+def recipe_names(paths: Paths) -> list[str]:
+    """Every recipe's name, newest last."""
+    files = sorted(paths.recipes.glob("*.toml"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+    return [file.stem for file in files if not file.name.startswith(".")]
+
+
+def newest_recipe(paths: Paths) -> str:
+    """The recipe packed last. Raises DataError when there is none."""
+    names = recipe_names(paths)
+    if not names:
+        raise DataError(
+            "there is no recipe yet",
+            seen=f"no file in {paths.shown(paths.recipes)}",
+            wanted="a recipe to train on",
+            fix="python -m dataprep.pack --mix 30:70 --tokens 1B",
+        )
+    return names[-1]
+
+
+def _damaged(file: Path, seen: str, wanted: str) -> DataError:
+    return DataError(
+        f"the recipe {file.name} is not as it was packed",
+        seen=seen,
+        wanted=wanted,
+        fix="python -m dataprep.pack … with the same settings makes it again",
+    )

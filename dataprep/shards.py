@@ -1,0 +1,237 @@
+"""Shards: bring N train shards and the held-out ones, tokenize each once, account for all. A verb.
+
+In:  a source, N, a tokenizer. Out: bins with receipts, tokens.db, exit 0; or exit 3 naming each gap.
+Holds: what is done stays done; fetching and encoding overlap; the bytes do not depend on --workers.
+Run: make shards N=178, or python -m dataprep.shards --source fineweb-edu --n 178
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataprep import manifest, quantity
+from dataprep.bins import Receipt, check_files, read_receipt
+from dataprep.console import Progress, print_json, size, table
+from dataprep.encode import ENCODER_VERSION, encode_shard
+from dataprep.errors import EXIT_INTERRUPTED, DataError, Parser, QuernError, run
+from dataprep.fetch import ListedFile, Listing, check_space, fetch_shard, list_source, select
+from dataprep.index import print_postponed
+from dataprep.paths import Paths, find_paths
+from dataprep.publish import publish_json, sha256_file, sweep
+from dataprep.sources import find_source, load_catalogue
+from dataprep.supply import check_tokenizer
+from dataprep.vocab import Vocab
+from dataprep.vocab_store import obtain_vocab
+
+FETCHERS = 4  # downloads under way at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything a shard needs on its way from the origin to its receipt."""
+
+    listing: Listing
+    paths: Paths
+    vocab: Vocab
+    offline: bool
+    engine: str
+
+    @property
+    def folder(self) -> Path:
+        """Where this source's bins are."""
+        return self.paths.bins(self.vocab.name, self.listing.source.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How it went for one shard: a receipt, or the error that left a gap."""
+
+    file: ListedFile
+    receipt: Receipt | None = None
+    gap: QuernError | None = None
+    made: bool = False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Fetch, encode, index, report."""
+    args = _parse(argv)
+    paths = find_paths()
+    source = find_source(load_catalogue(args.catalogue), args.source)
+    vocab = obtain_vocab(paths, args.tokenizer, vocab_file=args.vocab_file, offline=args.offline)
+    listing = list_source(source, paths, offline=args.offline)
+    files = select(listing, args.n)
+    job = Job(listing=listing, paths=paths, vocab=vocab, offline=args.offline, engine=args.engine)
+    for folder in (paths.raw(source.name), job.folder, paths.vocab):
+        sweep(folder)
+    _record_what_was_asked(job, files)
+    outcomes = _bring(job, files, args.workers, quiet=args.json)
+    rebuilt = manifest.rebuild(paths)
+    gaps = [outcome for outcome in outcomes if outcome.gap]
+    _report_json(job, outcomes) if args.json else _report(job, outcomes)
+    print_postponed(rebuilt)
+    return DataError.exit_code if gaps else 0
+
+
+def held_receipt(job: Job, file: ListedFile) -> Receipt | None:
+    """The receipt of a shard that is done, or None. Raises DataError for bins of another tokenizer."""
+    receipt_file = job.folder / f"{file.shard}.json"
+    if not receipt_file.exists():
+        return None
+    try:
+        receipt = read_receipt(receipt_file)
+        check_files(job.folder, receipt)
+    except DataError:
+        return None  # damaged or cut short: it is made again, and published whole
+    check_tokenizer(receipt, job.vocab)
+    listed = (file.sha256 or receipt.file.sha256, receipt.encoder, receipt.split)
+    if listed != (receipt.file.sha256, ENCODER_VERSION, file.split):
+        return None
+    return None if _changed_in_place(job, file, receipt, receipt_file) else receipt
+
+
+def _changed_in_place(job: Job, file: ListedFile, receipt: Receipt, receipt_file: Path) -> bool:
+    """Whether a local file is another one than was encoded. Hashed only if it is newer, as make does."""
+    folder = job.listing.source.path
+    if folder is None:
+        return False
+    local = folder / file.name
+    if local.stat().st_size != receipt.file.bytes:
+        return True
+    return local.stat().st_mtime_ns > receipt_file.stat().st_mtime_ns and sha256_file(local) != receipt.file.sha256
+
+
+def _bring(job: Job, files: Sequence[ListedFile], n_workers: int, *, quiet: bool) -> list[Outcome]:
+    """Every file's outcome, in the order of `files`. Fetchers feed encoders as soon as a file is there."""
+    held = {file: held_receipt(job, file) for file in files}
+    outcomes = {file: Outcome(file=file, receipt=receipt) for file, receipt in held.items() if receipt}
+    missing = [file for file in files if file not in outcomes]
+    check_space(job.listing, missing, job.paths)
+    with Progress(job.listing.source.name, sum(file.bytes or 0 for file in missing), quiet=quiet) as progress:
+        if outcomes:
+            progress.say(f"{len(outcomes):,} of {len(files):,} shards are held already")
+        for outcome in _fetch_and_encode(job, missing, n_workers):
+            outcomes[outcome.file] = outcome
+            progress.advance(outcome.file.bytes or 0)
+            progress.say(_line(outcome))
+    return [outcomes[file] for file in files]
+
+
+def _fetch_and_encode(job: Job, files: Sequence[ListedFile], n_workers: int) -> Iterator[Outcome]:
+    """Yield outcomes as they come: a file is encoded while others are still on their way.
+
+    Threads are enough: downloads wait, and pyarrow, gigatoken and hashlib all leave the interpreter free.
+    """
+    with ThreadPoolExecutor(FETCHERS) as fetchers, ThreadPoolExecutor(n_workers) as encoders:
+        fetching = {
+            fetchers.submit(fetch_shard, job.listing, file, job.paths, offline=job.offline, engine=job.engine): file
+            for file in files
+        }
+        encoding: dict[Future[Receipt], ListedFile] = {}
+        try:
+            while fetching or encoding:
+                finished, _ = wait([*fetching, *encoding], return_when=FIRST_COMPLETED)
+                for future in finished:
+                    file = fetching.pop(future, None) or encoding.pop(future)
+                    try:
+                        result = future.result()
+                    except QuernError as gap:
+                        yield Outcome(file=file, gap=gap)
+                        continue
+                    if isinstance(result, Receipt):
+                        yield Outcome(file=file, receipt=result, made=True)
+                    else:
+                        encoding[encoders.submit(_encode, job, result)] = file
+        except KeyboardInterrupt:
+            # A download may hang for a minute; everything published is whole, so leave at once.
+            print("\nstopped; finished shards are kept, the same command goes on from here", file=sys.stderr)
+            os._exit(EXIT_INTERRUPTED)
+        except BaseException:
+            fetchers.shutdown(wait=False, cancel_futures=True)
+            encoders.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _encode(job: Job, file: Path) -> Receipt:
+    listing = job.listing
+    return encode_shard(file, listing.source, revision=listing.revision, vocab=job.vocab, folder=job.folder)
+
+
+def _record_what_was_asked(job: Job, files: Sequence[ListedFile]) -> None:
+    """Keep the request, so that a later query can tell what is missing from what was never asked."""
+    source = job.listing.source
+    asked = [{"shard": f.shard, "split": f.split, "name": f.name, "bytes": f.bytes, "sha256": f.sha256} for f in files]
+    record = {
+        "source": source.name,
+        "kind": source.kind,
+        "repo": source.repo,
+        "revision": job.listing.revision,
+        "licence": source.licence,
+        "holdout": list(source.holdout),
+        "tokenizer": job.vocab.name,
+        "asked": asked,
+    }
+    publish_json(job.paths.source_record(source.name), record)
+
+
+def _line(outcome: Outcome) -> str:
+    shard, receipt = outcome.file.shard, outcome.receipt
+    if receipt is None:
+        return f"{shard}  GAP: {outcome.gap.what if outcome.gap else 'unknown'}"
+    text = size(receipt.text_bytes)
+    return f"{shard}  {receipt.documents:>9,} documents  {text:>9} of text  {receipt.tokens:>11,} tokens"
+
+
+def _report(job: Job, outcomes: Sequence[Outcome]) -> None:
+    source, paths = job.listing.source.name, job.paths
+    rows = []
+    for split in ("train", "holdout"):
+        receipts = [o.receipt for o in outcomes if o.receipt and o.file.split == split]
+        asked = sum(o.file.split == split for o in outcomes)
+        totals = (
+            sum(r.documents for r in receipts),
+            sum(r.text_bytes for r in receipts),
+            sum(r.tokens for r in receipts),
+        )
+        rows.append([split, asked, len(receipts), *totals])
+    print("\n" + table([source, "asked", "held", "documents", "text bytes", "tokens"], rows))
+    gaps = [outcome for outcome in outcomes if outcome.gap]
+    for outcome in gaps:
+        print(f"\n{outcome.file.shard}: {outcome.gap}", file=sys.stderr)
+    if gaps:
+        names = ", ".join(outcome.file.shard for outcome in gaps)
+        print(f"\n{len(gaps):,} of {len(outcomes):,} shards are missing: {names}", file=sys.stderr)
+        print(f"next: the same command again fetches only what is missing ({source})", file=sys.stderr)
+    else:
+        print(f"complete: every shard asked for is in {paths.shown(job.folder)}")
+        print(f"next: python -m dataprep.pack --mix 1 --sources {source} --tokens …")
+
+
+def _report_json(job: Job, outcomes: Sequence[Outcome]) -> None:
+    held = [outcome.receipt for outcome in outcomes if outcome.receipt]
+    gaps = [{"shard": o.file.shard, "reason": str(o.gap)} for o in outcomes if o.gap]
+    counts = {"asked": len(outcomes), "held": len(held), "made": sum(outcome.made for outcome in outcomes)}
+    totals = {key: sum(getattr(r, key) for r in held) for key in ("documents", "text_bytes", "tokens")}
+    about = {"source": job.listing.source.name, "tokenizer": job.vocab.name, "revision": job.listing.revision}
+    print_json(about | counts | totals | {"gaps": gaps})
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(prog="python -m dataprep.shards", description="Fetch and tokenize a source's shards.")
+    parser.add_argument("--source", required=True, help="a source of the catalogue, such as fineweb-edu")
+    parser.add_argument("--n", type=int, required=True, help="train shards 0…N-1; held-out shards come as well")
+    parser.add_argument("--catalogue", type=Path, metavar="FILE", help="more sources, as TOML")
+    parser.add_argument("--tokenizer", type=quantity.name, default="gpt2", help="gpt2, or a trained one's name")
+    parser.add_argument("--vocab-file", type=Path, metavar="FILE", help="ranks to use, as a .tiktoken file")
+    parser.add_argument("--workers", type=quantity.count, default=os.cpu_count(), help="shards encoded at once")
+    parser.add_argument("--engine", choices=["hub", "hf_transfer"], default="hub", help="who downloads")
+    parser.add_argument("--offline", action="store_true", help="use only what is held already")
+    parser.add_argument("--json", action="store_true", help="exact numbers for machines")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    run(main)

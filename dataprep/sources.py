@@ -1,0 +1,195 @@
+"""Sources: where text comes from, as data. One TOML table per source, checked where it is read.
+
+In:  the built-in catalogue and, if given, the user's `--catalogue FILE`.
+Out: `Source` values by name, in catalogue order.
+Holds: a bad entry is refused with the file and line to fix; held-out shards are pinned by name.
+
+    [my-docs]
+    kind = "local"              # local | hub | url (and python, built in)
+    path = "docs"               # a folder beside this file, with .parquet or .jsonl shards
+    text = "text"               # or messages = "…", or conversations = "…": the column
+    holdout = ["shard_00002"]
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+from dataprep.errors import UsageError
+
+BUILT_IN = Path(__file__).with_name("catalogue.toml")
+LAYOUTS = ("text", "messages", "conversations")
+SHARD_SUFFIXES = (".parquet", ".jsonl")
+_REQUIRED = {"local": {"path"}, "hub": {"repo", "files"}, "url": {"urls"}, "python": set()}
+_OPTIONAL = {"local": set(), "hub": {"revision"}, "url": {"sha256"}, "python": set()}
+_COMMON = {"kind", "holdout", "licence", *LAYOUTS}
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One catalogue entry. `layout` says how column `column` holds a document."""
+
+    name: str
+    kind: str
+    layout: str
+    column: str
+    holdout: tuple[str, ...] = ()
+    licence: str = "unknown"
+    repo: str | None = None
+    revision: str = "main"
+    files: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    sha256: Mapping[str, str] | None = None
+    path: Path | None = None
+
+    def split_of(self, shard: str) -> str:
+        """`holdout` for a shard pinned by name or pattern, `train` for every other."""
+        return "holdout" if any(fnmatchcase(shard, pattern) for pattern in self.holdout) else "train"
+
+
+def load_catalogue(extra: Path | None = None) -> dict[str, Source]:
+    """Built-in sources, then those of `extra`, by name. Raises UsageError naming file and line."""
+    sources = _read(BUILT_IN)
+    if extra is None:
+        return sources
+    for name, source in _read(extra).items():
+        if name in sources:
+            _refuse(extra, name, None, f"the name {name!r} is taken by the built-in catalogue", "another name")
+        sources[name] = source
+    return sources
+
+
+def find_source(sources: Mapping[str, Source], name: str) -> Source:
+    """The source called `name`, or a UsageError that lists the names there are."""
+    if name not in sources:
+        raise UsageError(
+            f"no source is called {name!r}",
+            seen=name,
+            wanted="one of " + ", ".join(sources),
+            fix="choose one of them, or describe yours in a file: --catalogue my.toml",
+        )
+    return sources[name]
+
+
+def shard_name(file_name: str) -> str:
+    """The shard a file becomes: its base name without the suffix."""
+    return PurePosixPath(file_name).name.removesuffix(PurePosixPath(file_name).suffix)
+
+
+def _read(file: Path) -> dict[str, Source]:
+    try:
+        entries = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(
+            f"there is no catalogue at {file}", seen="no such file", wanted="a TOML file", fix="check --catalogue"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{file} is not valid TOML", seen=error, wanted="one [table] per source", fix=f"edit {file}"
+        ) from None
+    return {name: _source(file, name, entry) for name, entry in entries.items()}
+
+
+def _source(file: Path, name: str, entry: Any) -> Source:
+    if not isinstance(entry, dict) or not _NAME.fullmatch(name):
+        _refuse(file, name, None, f"{name!r} is not a source", "a [table] named in a-z, 0-9, '.', '_' and '-'")
+    kind = entry.get("kind")
+    if kind not in _REQUIRED or (kind == "python" and file != BUILT_IN):
+        _refuse(file, name, "kind", f"kind = {kind!r}", "local, hub or url")
+    _check_keys(file, name, entry, kind)
+    layout = next(layout for layout in LAYOUTS if layout in entry)
+    return Source(
+        name=name,
+        kind=kind,
+        layout=layout,
+        column=_text(file, name, entry, layout),
+        holdout=_texts(file, name, entry, "holdout"),
+        licence=_text(file, name, entry, "licence", "unknown"),
+        repo=_repo(file, name, entry) if kind == "hub" else None,
+        revision=_text(file, name, entry, "revision", "main"),
+        files=_texts(file, name, entry, "files"),
+        urls=_urls(file, name, entry) if kind == "url" else (),
+        sha256=entry.get("sha256"),
+        path=_folder(file, name, entry) if kind == "local" else None,
+    )
+
+
+def _check_keys(file: Path, name: str, entry: Mapping[str, Any], kind: str) -> None:
+    missing = _REQUIRED[kind] - entry.keys()
+    unknown = sorted(entry.keys() - _COMMON - _REQUIRED[kind] - _OPTIONAL[kind])
+    layouts = [layout for layout in LAYOUTS if layout in entry]
+    if missing:
+        _refuse(file, name, None, f"no {', '.join(sorted(missing))}", f"every {kind} source has it")
+    if unknown:
+        _refuse(file, name, unknown[0], f"unknown key {unknown[0]!r}", "the keys in docs/formats.md")
+    if len(layouts) != 1:
+        _refuse(file, name, None, f"{len(layouts)} of {', '.join(LAYOUTS)}", "exactly one, naming the column")
+
+
+def _text(file: Path, name: str, entry: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    value = entry.get(key, default)
+    if not isinstance(value, str) or not value:
+        _refuse(file, name, key, f"{key} = {value!r}", "a text in quotes")
+    return value
+
+
+def _texts(file: Path, name: str, entry: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = entry.get(key, [])
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(item, str) and item for item in values):
+        _refuse(file, name, key, f"{key} = {value!r}", "a list of texts")
+    return tuple(values)
+
+
+def _repo(file: Path, name: str, entry: Mapping[str, Any]) -> str:
+    repo = _text(file, name, entry, "repo")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        _refuse(file, name, "repo", f"repo = {repo!r}", "owner/name, as the Hub writes it")
+    return repo
+
+
+def _urls(file: Path, name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
+    urls = _texts(file, name, entry, "urls")
+    bad = [url for url in urls if not re.match(r"https?://", url) or not url.endswith(SHARD_SUFFIXES)]
+    if bad or not urls:
+        _refuse(file, name, "urls", f"urls = {bad or 'none'}", "http(s) addresses of .parquet or .jsonl files")
+    hashes = entry.get("sha256", {})
+    if not isinstance(hashes, dict) or not all(re.fullmatch("[0-9a-f]{64}", str(h)) for h in hashes.values()):
+        _refuse(file, name, "sha256", f"sha256 = {hashes!r}", '{ shard_00000 = "64 hex digits" }')
+    return urls
+
+
+def _folder(file: Path, name: str, entry: Mapping[str, Any]) -> Path:
+    relative = PurePosixPath(_text(file, name, entry, "path"))
+    # Judged by its spelling: a symbolic link inside the folder is the user's own decision.
+    if relative.is_absolute() or ".." in relative.parts:
+        _refuse(file, name, "path", f"path = {str(relative)!r}", "a folder at or below the catalogue's own")
+    return file.resolve().parent / relative
+
+
+def _refuse(file: Path, name: str, key: str | None, seen: str, wanted: str) -> NoReturn:
+    line = _line_of(file, name, key)
+    raise UsageError(
+        f"source {name!r} in the catalogue is not usable",
+        seen=seen,
+        wanted=wanted,
+        fix=f"edit {file}, line {line}",
+    )
+
+
+def _line_of(file: Path, name: str, key: str | None) -> int:
+    """The line of `key` in table `name`, or of the table's header: tomllib keeps no positions."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    header = re.compile(rf'\s*\[\s*"?{re.escape(name)}"?\s*[\].]')
+    start = next((number for number, line in enumerate(lines) if header.match(line)), 0)
+    for number, line in enumerate(lines[start + 1 :], start + 1):
+        if line.lstrip().startswith("["):
+            break
+        if key is not None and re.match(rf"\s*{re.escape(key)}\s*=", line):
+            return number + 1
+    return start + 1

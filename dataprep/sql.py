@@ -1,0 +1,84 @@
+"""SQL: ask tokens.db a question. A verb.
+
+In:  a query, or one of the files in manifests/queries. Out: a table, or exact JSON.
+Holds: the answer is current (the database is rebuilt first when something changed), and nobody is
+blocked: a private copy is opened, read-only.
+Run: python -m dataprep.sql "SELECT source, sum(tokens) FROM shards GROUP BY source"
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from dataprep import manifest
+from dataprep.console import print_json, table
+from dataprep.errors import Parser, UsageError, run
+from dataprep.index import print_postponed
+from dataprep.paths import SHIPPED_MANIFESTS, Paths, find_paths
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Answer one query."""
+    args = _parse(argv)
+    paths = find_paths()
+    if manifest.is_stale(paths):
+        print_postponed(manifest.rebuild(paths))
+    header, rows = ask(paths, _query(args))
+    if args.json:
+        print_json([dict(zip(header, row, strict=True)) for row in rows])
+    else:
+        print(table(header, rows))
+    return 0
+
+
+def ask(paths: Paths, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of a query's answer. Raises UsageError for SQL that DuckDB refuses."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / paths.database.name
+        shutil.copyfile(paths.database, copy)
+        with duckdb.connect(str(copy), read_only=True) as connection:
+            try:
+                answer = connection.execute(query)
+                return [column[0] for column in answer.description or ()], answer.fetchall()
+            except duckdb.Error as error:
+                raise UsageError(
+                    "the query cannot be answered",
+                    seen=" ".join(str(error).split("\n\n", maxsplit=1)[0].split()),
+                    wanted="SQL over the tables of manifests/README.md",
+                    fix='python -m dataprep.sql "SHOW TABLES", or --file with one of manifests/queries/',
+                ) from None
+
+
+def _query(args: argparse.Namespace) -> str:
+    if (args.query is None) == (args.file is None):
+        shipped = sorted(file.name for file in (SHIPPED_MANIFESTS / "queries").glob("*.sql"))
+        raise UsageError(
+            "give one query",
+            seen="none" if args.query is None else "a query and a file",
+            wanted='"SELECT …" or --file manifests/queries/' + ", ".join(shipped),
+            fix='python -m dataprep.sql "FROM supply"',
+        )
+    if args.file is None:
+        return args.query
+    try:
+        return args.file.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(
+            f"there is no query file {args.file}", seen="no file", wanted="a .sql file", fix="ls manifests/queries"
+        ) from None
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(prog="python -m dataprep.sql", description="Ask tokens.db a question in SQL.")
+    parser.add_argument("query", nargs="?", help="SQL, such as 'FROM supply'")
+    parser.add_argument("--file", type=Path, help="a .sql file, such as manifests/queries/seen.sql")
+    parser.add_argument("--json", action="store_true", help="exact values for machines")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    run(main)

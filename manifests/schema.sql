@@ -1,0 +1,102 @@
+-- tokens.db: where every token is, which plan uses it, which run has seen it.
+-- Derived from receipts, recipes and journals by `python -m dataprep.index`; delete it at will.
+-- Counts are BIGINT and exact. Times are UTC. README.md beside this file explains every column.
+
+CREATE TABLE sources (source VARCHAR, kind VARCHAR, repo VARCHAR, revision VARCHAR, licence VARCHAR, holdout VARCHAR);
+CREATE TABLE asked_shards (source VARCHAR, tokenizer VARCHAR, shard VARCHAR, split VARCHAR);
+CREATE TABLE tokenizers (tokenizer VARCHAR, fingerprint VARCHAR, vocab_size BIGINT, end_id BIGINT);
+CREATE TABLE shards (
+    source VARCHAR, shard VARCHAR, split VARCHAR,
+    file VARCHAR, file_bytes BIGINT, file_sha256 VARCHAR,
+    documents BIGINT, empty_documents BIGINT, text_bytes BIGINT, tokens BIGINT, loss_tokens BIGINT,
+    tokenizer VARCHAR, bin VARCHAR, bin_sha256 VARCHAR
+);
+CREATE TABLE recipes (
+    recipe VARCHAR, tokenizer VARCHAR, seq_len BIGINT, strategy VARCHAR, loss VARCHAR, seed BIGINT, split VARCHAR,
+    plan_rows BIGINT, tokens BIGINT, loss_tokens BIGINT, pad_tokens BIGINT, dropped_tokens BIGINT,
+    split_documents BIGINT, documents BIGINT, sha256 VARCHAR, plan VARCHAR
+);
+CREATE TABLE recipe_sources (
+    recipe VARCHAR, source VARCHAR, asked BIGINT, plan_rows BIGINT, tokens BIGINT, loss_tokens BIGINT,
+    documents BIGINT, passes BIGINT, pad_tokens BIGINT, split_documents BIGINT,
+    excluded_tokens BIGINT, held_out_tokens BIGINT, left_over_tokens BIGINT, dropped_tokens BIGINT
+);
+CREATE TABLE recipe_shards (recipe VARCHAR, source VARCHAR, shard VARCHAR, tokens BIGINT, bin_sha256 VARCHAR);
+CREATE TABLE runs (
+    run VARCHAR, stage VARCHAR, recipe VARCHAR, parent_run VARCHAR, parent_step BIGINT, status VARCHAR, params BIGINT,
+    world_size BIGINT, batch_rows BIGINT, micro_batch BIGINT, accumulation BIGINT,
+    started_at TIMESTAMP, ended_at TIMESTAMP, trashed_at TIMESTAMP
+);
+CREATE TABLE steps (
+    run VARCHAR, attempt BIGINT, step BIGINT, row_from BIGINT, row_to BIGINT, tokens BIGINT, loss_tokens BIGINT,
+    loss DOUBLE, lr DOUBLE, grad_norm DOUBLE, seconds DOUBLE, tokens_per_s DOUBLE, mfu DOUBLE,
+    vram_allocated BIGINT, vram_reserved BIGINT, in_weights BOOLEAN
+);
+CREATE TABLE checkpoints (
+    run VARCHAR, step BIGINT, rows_done BIGINT, tokens_done BIGINT, path VARCHAR, bytes BIGINT, sha256 VARCHAR
+);
+CREATE TABLE evals (run VARCHAR, step BIGINT, suite VARCHAR, task VARCHAR, n BIGINT, value DOUBLE, stderr DOUBLE);
+CREATE TABLE samples (run VARCHAR, step BIGINT, prompt VARCHAR, completion VARCHAR, expected VARCHAR, hit BOOLEAN);
+CREATE TABLE seen_tokens (run VARCHAR, recipe VARCHAR, source VARCHAR, shard VARCHAR, tokens BIGINT);
+
+-- What is held, by source, tokenizer and split.
+CREATE VIEW supply AS
+SELECT source, tokenizer, split, count(*) AS shards,
+       sum(documents)::BIGINT AS documents, sum(tokens)::BIGINT AS tokens
+FROM shards GROUP BY ALL;
+
+-- What `make shards` was last asked for, and what of it is there.
+CREATE VIEW expected_shards AS
+SELECT a.source, count(*) AS asked, count(s.shard) AS held, count(*) - count(s.shard) AS missing
+FROM asked_shards a LEFT JOIN shards s USING (source, tokenizer, shard) GROUP BY a.source;
+
+-- The law: tokens = in the plan + excluded + held out + left over + dropped + arrived after packing.
+CREATE VIEW conservation AS
+WITH held AS (
+    SELECT rs.recipe, rs.source,
+           sum(s.tokens)::BIGINT AS tokens,
+           coalesce(sum(s.tokens) FILTER (s.split <> r.split), 0)::BIGINT AS held_out,
+           coalesce(sum(s.tokens) FILTER (s.split = r.split AND p.shard IS NULL), 0)::BIGINT AS arrived_later
+    FROM recipe_sources rs
+    JOIN recipes r ON r.recipe = rs.recipe
+    JOIN shards s ON s.source = rs.source AND s.tokenizer = r.tokenizer
+    LEFT JOIN recipe_shards p
+        ON p.recipe = rs.recipe AND p.source = s.source AND p.shard = s.shard AND p.bin_sha256 = s.bin_sha256
+    GROUP BY rs.recipe, rs.source
+)
+SELECT rs.recipe, rs.source, held.tokens, rs.tokens AS in_plan, rs.excluded_tokens AS excluded, held.held_out,
+       rs.left_over_tokens AS left_over, rs.dropped_tokens AS dropped, held.arrived_later,
+       held.tokens - rs.tokens - rs.excluded_tokens - held.held_out - rs.left_over_tokens - rs.dropped_tokens
+           - held.arrived_later AS difference
+FROM recipe_sources rs JOIN held ON held.recipe = rs.recipe AND held.source = rs.source;
+
+-- What the weights of each run have seen of each shard; passes = tokens seen / tokens of the shard.
+CREATE VIEW seen AS
+WITH per_shard AS (
+    SELECT run, recipe, source, shard, sum(tokens)::BIGINT AS tokens_seen FROM seen_tokens GROUP BY ALL
+)
+SELECT t.run, t.source, t.shard, t.tokens_seen, t.tokens_seen / s.tokens AS passes
+FROM per_shard t JOIN recipes r ON r.recipe = t.recipe
+JOIN shards s ON s.source = t.source AND s.shard = t.shard AND s.tokenizer = r.tokenizer;
+
+-- The row ranges of the plan that are in each run's weights, one line per attempt that put them there.
+CREATE VIEW lineage AS
+SELECT run, run AS ancestor, attempt, min(row_from) AS row_from, max(row_to) AS row_to, sum(tokens)::BIGINT AS tokens
+FROM steps WHERE in_weights GROUP BY run, attempt;
+
+-- Tokens per step as a product, every factor named.
+CREATE VIEW batch_math AS
+SELECT run, world_size, micro_batch, accumulation, batch_rows, seq_len,
+       world_size * micro_batch * accumulation * seq_len AS tokens_per_step,
+       world_size * micro_batch * accumulation = batch_rows AS product_holds
+FROM runs JOIN recipes USING (recipe);
+
+-- How far each run is, and what it computed in vain.
+CREATE VIEW progress AS
+SELECT r.run, r.status, r.recipe,
+       coalesce(max(s.row_to) FILTER (s.in_weights), 0)::BIGINT AS rows_done, any_value(q.plan_rows) AS plan_rows,
+       coalesce(sum(s.tokens) FILTER (s.in_weights), 0)::BIGINT AS tokens_in_weights,
+       coalesce(sum(s.tokens) FILTER (NOT s.in_weights), 0)::BIGINT AS tokens_not_in_weights,
+       arg_max(s.loss, s.row_to) FILTER (s.in_weights) AS last_loss
+FROM runs r LEFT JOIN steps s ON s.run = r.run LEFT JOIN recipes q ON q.recipe = r.recipe
+GROUP BY r.run, r.status, r.recipe;
