@@ -74,10 +74,8 @@ def publishing(path: Path) -> Iterator[HashedFile]:
 
     Leaves no trace under the final name when the block or the disk fails.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held: `sweep` knows that the owner lives
-    part, out = Path(name), HashedFile(descriptor)
+    part, descriptor = _locked_file(path)
+    out = HashedFile(descriptor)
     try:
         _reached("opened", path)
         yield out
@@ -105,6 +103,15 @@ def publish_json(path: Path, value: Any) -> None:
     publish_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A record of ours, or None where there is none or it is not JSON: both mean "do it again"."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def adopt(part: Path, path: Path) -> None:
     """Publish a temp file that another program wrote (a download) as `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,10 +123,7 @@ def adopt(part: Path, path: Path) -> None:
 @contextlib.contextmanager
 def private_folder(parent: Path, name: str) -> Iterator[Path]:
     """Yield an empty temp folder in `parent` that is gone afterwards; `sweep` spares it while we live."""
-    parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_PART, dir=parent))
-    lock = os.open(part, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    part, lock = _locked_folder(parent, name)
     try:
         yield part
     finally:
@@ -163,6 +167,30 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _locked_file(path: Path) -> tuple[Path, int]:
+    """A temp file beside `path`, locked while its owner lives: (its path, an open descriptor)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if Path(name).exists():
+            return Path(name), descriptor
+        os.close(descriptor)  # a sweep came between making and locking it
+
+
+def _locked_folder(parent: Path, name: str) -> tuple[Path, int]:
+    """A temp folder in `parent`, locked while its owner lives: (its path, the lock's descriptor)."""
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        part = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_PART, dir=parent))
+        with contextlib.suppress(FileNotFoundError):  # a sweep came between making and locking it
+            lock = os.open(part, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if part.exists():
+                return part, lock
+            os.close(lock)
 
 
 def _rename(part: Path, path: Path) -> None:

@@ -18,10 +18,11 @@ from dataprep.bins import Receipt, check_files, read_receipt
 from dataprep.console import Progress, print_json, size, table
 from dataprep.encode import ENCODER_VERSION, encode_shard
 from dataprep.errors import EXIT_INTERRUPTED, DataError, Parser, QuernError, run
-from dataprep.fetch import ListedFile, Listing, check_space, fetch_shard, list_source, select
 from dataprep.index import print_postponed
+from dataprep.listing import ListedFile, Listing, list_source, select
 from dataprep.paths import Paths, find_paths
 from dataprep.publish import publish_json, sha256_file, sweep
+from dataprep.raw import check_space, fetch_shard
 from dataprep.sources import find_source, load_catalogue
 from dataprep.supply import check_tokenizer
 from dataprep.vocab import Vocab

@@ -14,7 +14,10 @@ from dataprep.paths import Paths
 from dataprep.rank_file import format_ranks
 from dataprep.vocab_store import publish_vocab
 
-WORDS = "the mill grinds every shard of text once into exact rows of tokens and keeps count of all".split()
+WORDS = (
+    *("the", "mill", "grinds", "every", "shard", "of", "text", "once", "into", "exact"),
+    *("rows", "of", "tokens", "and", "keeps", "count", "of", "all"),
+)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -1,0 +1,165 @@
+"""Listings: what a source has, by shard: names, sizes and hashes, pinned to one commit.
+
+In:  a catalogue entry. Out: `Listing`; for the Hub kept in data/raw/<source>/listing.json.
+Holds: the first listing pins the commit, so later shards come from the same one and --offline works;
+two files never make one shard, and a held-out pin that pins nothing is refused.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from dataprep import hub
+from dataprep.errors import DataError, UsageError
+from dataprep.paths import Paths
+from dataprep.publish import publish_json, read_json, sweep
+from dataprep.retry import persist
+from dataprep.sources import SHARD_SUFFIXES, Source, load_catalogue, shard_name
+
+REMOTE_KINDS = ("hub", "url")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedFile:
+    """One shard as its origin lists it. `bytes` and `sha256` are None where the origin does not say."""
+
+    shard: str
+    split: str
+    name: str
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Everything a source has, by shard name. `revision` is the Hub's commit, else None."""
+
+    source: Source
+    revision: str | None
+    files: tuple[ListedFile, ...]
+
+
+def list_source(source: Source, paths: Paths, *, offline: bool = False, refresh: bool = False) -> Listing:
+    """What `source` holds. A Hub listing is pinned on first use; `refresh` resolves its revision again.
+
+    Raises DataError where nothing matches, two files make one shard, or a held-out pin pins nothing.
+    """
+    if offline and refresh:
+        raise UsageError(
+            "--refresh needs the network", seen="--offline --refresh", wanted="one of them", fix="drop one"
+        )
+    if source.kind in REMOTE_KINDS:
+        sweep(paths.raw(source.name))  # what a killed download left behind
+    revision, files = None, []
+    if source.kind == "hub":
+        revision, files = _hub_files(source, paths, offline=offline, refresh=refresh)
+    elif source.kind == "url":
+        files = _url_files(source)
+    elif source.kind == "local":
+        files = _local_files(source)
+    else:
+        files = _python_files(source)
+    files.sort(key=lambda file: file.shard)
+    _check_listing(source, files)
+    return Listing(source=source, revision=revision, files=tuple(files))
+
+
+def select(listing: Listing, n_train: int) -> tuple[ListedFile, ...]:
+    """The first `n_train` train shards, then every held-out shard. UsageError where there are not so many."""
+    train = [file for file in listing.files if file.split == "train"]
+    if not 1 <= n_train <= len(train):
+        raise UsageError(
+            f"{listing.source.name} cannot give {n_train:,} train shards",
+            seen=n_train,
+            wanted=f"1 to {len(train):,}: it has {len(train):,} train shards",
+            fix=f"make shards SOURCE={listing.source.name} N={max(1, min(n_train, len(train)))}",
+        )
+    return (*train[:n_train], *(file for file in listing.files if file.split != "train"))
+
+
+def _hub_files(source: Source, paths: Paths, *, offline: bool, refresh: bool) -> tuple[str, list[ListedFile]]:
+    asked = {"source": source.name, "repo": source.repo, "asked": source.revision, "patterns": list(source.files)}
+    record = paths.raw(source.name) / "listing.json"
+    known = None if refresh else read_json(record)
+    if known is None or any(known.get(key) != value for key, value in asked.items()):
+        if offline:
+            raise DataError(
+                f"{source.name} was never listed here",
+                seen=f"no matching {paths.shown(record)}",
+                wanted="a listing from an earlier run with the network",
+                fix=f"{command_for_source(source)}  (without --offline)",
+            )
+        known = asked | persist(lambda: _ask_hub(source), f"{source.name} cannot be listed", command_for_source(source))
+        publish_json(record, known)
+    return known["commit"], [_listed(source, **file) for file in known["files"]]
+
+
+def _ask_hub(source: Source) -> dict[str, Any]:
+    assert source.repo is not None
+    commit = hub.resolve(source.repo, source.revision)
+    return {"commit": commit, "files": [file._asdict() for file in hub.list_files(source.repo, commit, source.files)]}
+
+
+def _url_files(source: Source) -> list[ListedFile]:
+    hashes = source.sha256 or {}
+    files = [_listed(source, name=url, sha256=hashes.get(shard_name(url))) for url in source.urls]
+    if strangers := sorted(hashes.keys() - {file.shard for file in files}):
+        raise DataError(
+            f"{source.name} gives a sha256 for what it does not have",
+            seen=", ".join(strangers),
+            wanted="shard names, such as " + files[0].shard,
+            fix="correct sha256 in the catalogue",
+        )
+    return files
+
+
+def _local_files(source: Source) -> list[ListedFile]:
+    assert source.path is not None
+    if not source.path.is_dir():
+        raise DataError(
+            f"{source.name} has no folder", seen=f"no {source.path}", wanted="a folder", fix=f"mkdir {source.path}"
+        )
+    return [
+        _listed(source, name=path.name, bytes=path.stat().st_size)
+        for path in source.path.iterdir()
+        if path.suffix in SHARD_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+
+
+def _python_files(source: Source) -> list[ListedFile]:
+    from dataprep import corpus
+
+    return [_listed(source, name=name) for name in corpus.list_shards(source.name)]
+
+
+def _listed(source: Source, *, name: str, bytes: int | None = None, sha256: str | None = None) -> ListedFile:  # noqa: A002 -- the unit is the name
+    shard = shard_name(name)
+    return ListedFile(shard=shard, split=source.split_of(shard), name=name, bytes=bytes, sha256=sha256)
+
+
+def _check_listing(source: Source, files: Sequence[ListedFile]) -> None:
+    def refuse(what: str, seen: object, wanted: str) -> DataError:
+        return DataError(f"{source.name}: {what}", seen=seen, wanted=wanted, fix="correct its entry in the catalogue")
+
+    if not files:
+        where = source.path or f"{source.repo}: {', '.join(source.files)}"
+        raise refuse("no shard was found", where, "at least one .parquet or .jsonl file")
+    shard, count = Counter(file.shard for file in files).most_common(1)[0]
+    if count > 1:
+        names = ", ".join(file.name for file in files if file.shard == shard)
+        raise refuse(f"{count} files would make one shard, {shard}", names, "one file per shard name")
+    shards = [file.shard for file in files]
+    if empty := [pin for pin in source.holdout if not any(fnmatchcase(shard, pin) for shard in shards)]:
+        raise refuse(
+            f"the held-out {', '.join(empty)} is not among its shards",
+            f"{len(shards):,} shards, {shards[0]} to {shards[-1]}",
+            "names of shards",
+        )
+
+
+def command_for_source(source: Source, n_train: int = 1) -> str:
+    """What to type to try again: only what is missing is fetched."""
+    catalogue = "" if source.name in load_catalogue() else " --catalogue FILE"
+    return f"python -m dataprep.fetch --source {source.name}{catalogue} --n {n_train}"

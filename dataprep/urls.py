@@ -1,0 +1,165 @@
+"""Plain addresses: the bytes behind a URL, by parallel ranges where the server has them.
+
+In:  a URL, headers, a target file nobody else looks at. Out: that file, unverified: `fetch` judges it.
+Holds: a stall ends. hf_transfer keeps the interpreter's lock and waits for ever on a silent server
+(both measured on 0.1.9), so it runs in a child process that a kernel alarm ends. Whatever may pass
+when tried again is raised as MayPass, whatever will not as DataError.
+Run: `python -m dataprep.urls` is that child; a request on stdin, byte counts on stdout.
+"""
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from dataprep.errors import DataError, run
+
+STALL_S = 60  # without one finished block; the slowest line that still counts as moving is 280 kB/s
+_Report = Callable[[int], None]
+_Denied = Callable[[str], DataError]
+_CONNECTIONS, _BLOCK_BYTES = 8, 2 << 20
+_PARTIAL, _DENIED, _PASSING = 206, (401, 403), (408, 425, 429)
+_SERVER_ERROR = 500
+_AUTHORIZATION = "authorization"
+
+
+class MayPass(Exception):  # noqa: N818 -- it is a verdict on an error, not one for the reader
+    """Something that may pass when tried again; its text is the reason, one line."""
+
+    def __init__(self, reason: object) -> None:
+        text = str(reason).strip() or type(reason).__name__
+        super().__init__(text.splitlines()[0][:200])
+
+
+def download(url: str, target: Path, *, headers: Mapping[str, str], denied: _Denied, report: _Report) -> None:
+    """Write what `url` holds to `target`; `report` gets the bytes of each block as they arrive.
+
+    `denied` makes the error for a 401 or 403, from the status: only the caller knows what helps there.
+    Raises MayPass (cut, stall, 5xx) or DataError (4xx).
+    """
+    n_bytes = _size_by_ranges(url, headers, denied)
+    if n_bytes is None:
+        _download_stream(url, target, headers, denied, report)
+        return
+    _download_ranges(url, target, headers, report)
+    if target.stat().st_size != n_bytes:
+        raise MayPass(f"{target.stat().st_size:,} bytes came, the server has {n_bytes:,}")
+
+
+def _size_by_ranges(url: str, headers: Mapping[str, str], denied: _Denied) -> int | None:
+    """The file's size, from asking for one byte of it; None where the server has no ranges.
+
+    The cheapest way to a clear answer: hf_transfer would say "No content length" to a page or an error.
+    """
+    with _open(url, {**headers, "range": "bytes=0-0"}, denied) as response:
+        total = (response.headers.get("content-range") or "").rpartition("/")[2]
+        return int(total) if response.status == _PARTIAL and total.isdigit() else None
+
+
+def _open(url: str, headers: Mapping[str, str], denied: _Denied) -> http.client.HTTPResponse:
+    request = urllib.request.Request(url)  # noqa: S310 -- the catalogue admits http and https only
+    for name, value in headers.items():
+        # A token is for the host it was made for: urllib would carry it through a redirect.
+        add = request.add_unredirected_header if name.lower() == _AUTHORIZATION else request.add_header
+        add(name, value)
+    try:
+        return urllib.request.urlopen(request, timeout=STALL_S)  # noqa: S310 -- as above
+    except urllib.error.HTTPError as error:
+        with error:
+            _judge(url, error.code, denied)
+    except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
+        raise MayPass(f"{url}: {error}") from error
+
+
+def _judge(url: str, status: int, denied: _Denied) -> NoReturn:
+    if status in _PASSING or status >= _SERVER_ERROR:
+        raise MayPass(f"{url} answered HTTP {status}")
+    if status in _DENIED:
+        raise denied(f"HTTP {status}")
+    fix = "correct the address in the catalogue; then the same command again"
+    raise DataError(f"{url} cannot be fetched", seen=f"HTTP {status}", wanted="HTTP 200 or 206", fix=fix)
+
+
+def _download_stream(url: str, target: Path, headers: Mapping[str, str], denied: _Denied, report: _Report) -> None:
+    with _open(url, headers, denied) as response, target.open("wb") as file:
+        promised, n_bytes = response.length, 0
+        while block := _read(response):
+            file.write(block)
+            n_bytes += len(block)
+            report(len(block))
+    if promised is not None and n_bytes != promised:
+        raise MayPass(f"cut after {n_bytes:,} of {promised:,} bytes")
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(_BLOCK_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise MayPass(error) from error
+
+
+def _download_ranges(url: str, target: Path, headers: Mapping[str, str], report: _Report) -> None:
+    command = [sys.executable, "-m", "dataprep.urls"]
+    request = {"url": url, "target": str(target), "headers": dict(headers), "stall_s": STALL_S}
+    with subprocess.Popen(  # noqa: S603 -- our own interpreter and module
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as child:
+        try:
+            reason = _follow(child, json.dumps(request), report)
+            code = child.wait()
+        finally:
+            child.kill()  # nothing where it has ended; a reader interrupted here must not wait for it
+    if code == -signal.SIGINT:
+        raise KeyboardInterrupt
+    if code != 0:
+        raise MayPass(f"no byte for {STALL_S} s" if code == -signal.SIGALRM else reason)
+
+
+def _follow(child: subprocess.Popen[str], request: str, report: _Report) -> str:
+    """Pass on the byte counts; the last line that is none is the child's complaint."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(request)  # by stdin: a token has no place in a process list
+    child.stdin.close()
+    reason = "the transfer ended without a word"
+    for line in child.stdout:
+        if line.strip().isdigit():
+            report(int(line))
+        elif line.strip():
+            reason = line
+    return reason
+
+
+def _child() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's handler never gets its turn while the lock is held
+    request = json.loads(sys.stdin.read())
+    try:
+        _transfer(request["url"], request["target"], request["headers"], request["stall_s"])
+    except Exception as error:  # noqa: BLE001 -- hf_transfer raises the base class itself
+        print(str(error).replace("\n", " "))
+        return 1
+    return 0
+
+
+def _transfer(url: str, target: str, headers: dict[str, str], stall_s: int) -> None:
+    import hf_transfer
+
+    def tell(n_bytes: int) -> None:
+        signal.alarm(stall_s)
+        print(n_bytes, flush=True)
+
+    signal.alarm(stall_s)
+    hf_transfer.download(  # pyright: ignore[reportAttributeAccessIssue] -- compiled, and without stubs
+        url, target, _CONNECTIONS, _BLOCK_BYTES, parallel_failures=3, max_retries=5, headers=headers, callback=tell
+    )
+    signal.alarm(0)
+
+
+if __name__ == "__main__":
+    run(_child)

@@ -1,0 +1,2 @@
+-- Is a step as many tokens as its factors say?
+FROM batch_math ORDER BY run;

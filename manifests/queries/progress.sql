@@ -1,0 +1,2 @@
+-- How far is each run, and what did it compute in vain?
+FROM progress ORDER BY run;

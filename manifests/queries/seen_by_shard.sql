@@ -1,0 +1,2 @@
+-- The same, shard by shard.
+FROM seen ORDER BY run, source, shard;
