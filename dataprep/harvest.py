@@ -1,10 +1,11 @@
 """Harvest: every receipt, recipe and journal, read into the lines of tokens.db's tables.
 
 In:  data/sources, data/bins, manifests/recipes, manifests/plans, runs. Out: plain lines by table.
-Holds: nothing is invented: a line states what one file says. A torn last line of a journal and a
-recipe without its plan become notes, never silence.
+Holds: nothing is invented: a line states what one file says. What is damaged, torn or missing
+becomes a note, never silence.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dataprep.bins import find_receipts, read_receipt
+from dataprep.bins import Receipt, find_receipts, read_receipt
 from dataprep.errors import DataError
 from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_weights
 from dataprep.paths import Paths
@@ -63,22 +64,33 @@ class Harvest:
 
 
 def collect(paths: Paths) -> Harvest:
-    """Read everything. Raises DataError for a damaged receipt, recipe or journal."""
+    """Read everything. A damaged file is left out with a note: one rotten recipe must not hide the rest."""
     harvest = Harvest()
     for file in sorted((paths.data / "sources").glob("*.json")):
         _add_source(harvest, json.loads(file.read_text(encoding="utf-8")))
     _add_shards(harvest, paths)
     for name in sorted(recipe_names(paths)):
-        _add_recipe(harvest, paths, read_recipe(paths.recipes / f"{name}.toml"))
+        with _left_out(harvest):
+            _add_recipe(harvest, paths, read_recipe(paths.recipes / f"{name}.toml"))
     for file in journal_files(paths):
-        _add_run(harvest, paths, _read(file))
+        with _left_out(harvest):
+            _add_run(harvest, paths, _read(file))
     return harvest
+
+
+@contextlib.contextmanager
+def _left_out(harvest: Harvest) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        harvest.notes.append(f"left out: {error.what} ({error.seen})")
 
 
 def watched(paths: Paths) -> Iterator[Path]:
     """Folders and files whose change makes tokens.db stale. A publication changes its folder."""
     folders = [paths.data / "sources", paths.recipes, paths.plans, *paths.all_bins.glob("*/*")]
     yield from (folder for folder in folders if folder.is_dir())
+    yield from paths.recipes.glob("*.toml")  # people edit them in place
     yield from journal_files(paths)
 
 
@@ -103,22 +115,27 @@ def _add_source(harvest: Harvest, record: Line) -> None:
 def _add_shards(harvest: Harvest, paths: Paths) -> None:
     tokenizers = set()
     for file in find_receipts(paths):
-        receipt = read_receipt(file)
-        tokenizers.add(receipt.tokenizer)
-        columns = ("source", "shard", "split", "documents", "empty_documents", "text_bytes", "tokens", "loss_tokens")
-        harvest.add(
-            "shards",
-            **{key: getattr(receipt, key) for key in columns},
-            file=receipt.file.name,
-            file_bytes=receipt.file.bytes,
-            file_sha256=receipt.file.sha256,
-            tokenizer=receipt.tokenizer.name,
-            bin=paths.shown(file.with_name(receipt.bin.name)),
-            bin_sha256=receipt.bin.sha256,
-        )
+        with _left_out(harvest):
+            receipt = read_receipt(file)
+            tokenizers.add(receipt.tokenizer)
+            _add_shard(harvest, paths, file, receipt)
     for fact in sorted(tokenizers, key=lambda fact: fact.name):
         columns = {"fingerprint": fact.fingerprint, "vocab_size": fact.vocab_size, "end_id": fact.end_id}
         harvest.add("tokenizers", tokenizer=fact.name, **columns)
+
+
+def _add_shard(harvest: Harvest, paths: Paths, file: Path, receipt: Receipt) -> None:
+    columns = ("source", "shard", "split", "documents", "empty_documents", "text_bytes", "tokens", "loss_tokens")
+    harvest.add(
+        "shards",
+        **{key: getattr(receipt, key) for key in columns},
+        file=receipt.file.name,
+        file_bytes=receipt.file.bytes,
+        file_sha256=receipt.file.sha256,
+        tokenizer=receipt.tokenizer.name,
+        bin=paths.shown(file.with_name(receipt.bin.name)),
+        bin_sha256=receipt.bin.sha256,
+    )
 
 
 def _add_recipe(harvest: Harvest, paths: Paths, recipe: Recipe) -> None:

@@ -18,19 +18,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.parse_args(argv)
     paths = find_paths()
     rebuilt = manifest.rebuild(paths)
-    for note in rebuilt.notes:
-        print(f"note: {note}")
     held = ", ".join(f"{count:,} {table}" for table, count in rebuilt.lines_by_table.items())
     print(f"{paths.shown(paths.database)}: {held or 'nothing yet'}")
-    print_postponed(rebuilt)
+    print_notes(rebuilt)
     print('next: python -m dataprep.sql "FROM supply"')
     return 0
 
 
-def print_postponed(rebuilt: manifest.Rebuilt) -> None:
-    """Say on stderr why the published database is still the old one, if it is."""
-    if rebuilt.postponed:
-        print(f"note: {rebuilt.postponed}", file=sys.stderr)
+def print_notes(rebuilt: manifest.Rebuilt) -> None:
+    """Say on stderr what was left out, and why the published database is still the old one, if it is."""
+    for note in (*rebuilt.notes, *filter(None, [rebuilt.postponed])):
+        print(f"note: {note}", file=sys.stderr)
 
 
 if __name__ == "__main__":

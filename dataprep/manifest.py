@@ -34,7 +34,7 @@ class Rebuilt:
 
 
 def rebuild(paths: Paths) -> Rebuilt:
-    """Derive tokens.db anew and publish it. Raises DataError for a damaged receipt or recipe."""
+    """Derive tokens.db anew and publish it."""
     paths.manifests.mkdir(parents=True, exist_ok=True)
     with _locked(paths.manifests / _LOCK):
         sweep(paths.manifests)

@@ -13,6 +13,7 @@ from pathlib import Path
 from dataprep import manifest, quantity
 from dataprep.console import print_json, table
 from dataprep.errors import DataError, Parser, UsageError, run
+from dataprep.index import print_notes
 from dataprep.packing import Segments
 from dataprep.paths import Paths, find_paths
 from dataprep.plan import open_plan, publish_plan
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     vocab = load_vocab(paths, choose_tokenizer(paths, args.tokenizer))
     recipe, segments = make_plan(paths, vocab, _request(args, paths, vocab.name), args.name)
     recipe, made = _publish(paths, recipe, segments)
-    manifest.rebuild(paths)
+    print_notes(manifest.rebuild(paths))
     if args.json:
         print_json({"made": made, "sha256": recipe.sha256} | asdict(recipe) | {"shards": len(recipe.shards)})
     else:

@@ -18,7 +18,7 @@ from dataprep.bins import Receipt, check_files, read_receipt
 from dataprep.console import Progress, print_json, size, table
 from dataprep.encode import ENCODER_VERSION, encode_shard
 from dataprep.errors import EXIT_INTERRUPTED, DataError, Parser, QuernError, run
-from dataprep.index import print_postponed
+from dataprep.index import print_notes
 from dataprep.listing import ListedFile, Listing, list_source, select
 from dataprep.paths import Paths, find_paths
 from dataprep.publish import publish_json, sha256_file, sweep
@@ -66,14 +66,14 @@ def main(argv: list[str] | None = None) -> int:
     listing = list_source(source, paths, offline=args.offline)
     files = select(listing, args.n)
     job = Job(listing=listing, paths=paths, vocab=vocab, offline=args.offline, engine=args.engine)
-    for folder in (paths.raw(source.name), job.folder, paths.vocab):
+    for folder in (paths.raw(source.name), job.folder, paths.vocab, paths.source_record(source.name).parent):
         sweep(folder)
     _record_what_was_asked(job, files)
     outcomes = _bring(job, files, args.workers, quiet=args.json)
     rebuilt = manifest.rebuild(paths)
     gaps = [outcome for outcome in outcomes if outcome.gap]
     _report_json(job, outcomes) if args.json else _report(job, outcomes)
-    print_postponed(rebuilt)
+    print_notes(rebuilt)
     return DataError.exit_code if gaps else 0
 
 

@@ -17,7 +17,7 @@ import duckdb
 from dataprep import manifest
 from dataprep.console import print_json, table
 from dataprep.errors import Parser, UsageError, run
-from dataprep.index import print_postponed
+from dataprep.index import print_notes
 from dataprep.paths import SHIPPED_MANIFESTS, Paths, find_paths
 
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parse(argv)
     paths = find_paths()
     if manifest.is_stale(paths):
-        print_postponed(manifest.rebuild(paths))
+        print_notes(manifest.rebuild(paths))
     header, rows = ask(paths, _query(args))
     if args.json:
         print_json([dict(zip(header, row, strict=True)) for row in rows])

@@ -75,7 +75,7 @@ CREATE VIEW seen AS
 WITH per_shard AS (
     SELECT run, recipe, source, shard, sum(tokens)::BIGINT AS tokens_seen FROM seen_tokens GROUP BY ALL
 )
-SELECT t.run, t.source, t.shard, t.tokens_seen, t.tokens_seen / s.tokens AS passes
+SELECT t.run, t.source, t.shard, t.tokens_seen, s.tokens AS shard_tokens, t.tokens_seen / s.tokens AS passes
 FROM per_shard t JOIN recipes r ON r.recipe = t.recipe
 JOIN shards s ON s.source = t.source AND s.shard = t.shard AND s.tokenizer = r.tokenizer;
 

@@ -1,0 +1,132 @@
+"""tokens.db: what it says, who may hold it, and who can open it."""
+
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+from conftest import run_in
+
+from dataprep import index, manifest
+from dataprep.errors import UsageError
+from dataprep.paths import SHIPPED_MANIFESTS, Paths
+from dataprep.sql import ask
+
+QUERIES = sorted((SHIPPED_MANIFESTS / "queries").glob("*.sql"))
+
+
+@pytest.fixture
+def paths(packed_root: Path, tmp_path: Path) -> Paths:
+    root = tmp_path / "root"
+    shutil.copytree(packed_root, root)
+    return Paths(root=root)
+
+
+def contents(paths: Paths) -> dict[str, list[tuple[object, ...]]]:
+    tables = [name for (name,) in ask(paths, "SELECT table_name FROM duckdb_tables()")[1]]
+    return {table: sorted(ask(paths, f"FROM {table}")[1], key=repr) for table in tables}
+
+
+def test_a_deleted_database_comes_back_the_same(paths: Paths) -> None:
+    before = contents(paths)
+    paths.database.unlink()
+    assert run_in(paths.root, index.main) == 0
+    assert contents(paths) == before
+    assert before["shards"]
+    assert before["recipe_shards"]
+
+
+def test_the_database_counts_what_the_bins_hold(paths: Paths) -> None:
+    n_bytes = sum(file.stat().st_size for file in paths.all_bins.rglob("*.bin"))
+    assert ask(paths, "SELECT sum(tokens)::BIGINT FROM shards")[1] == [(n_bytes // 2,)]
+    assert (
+        ask(paths, "SELECT sum(length)::BIGINT FROM read_parquet('" + str(paths.plans / "mix.parquet") + "')")[1]
+        == ask(paths, "SELECT tokens FROM recipes")[1]
+    )
+    assert ask(paths, "SELECT max(abs(difference)) FROM conservation")[1] == [(0,)]
+    assert ask(paths, "SELECT source, asked, held, missing FROM expected_shards ORDER BY source")[1] == [
+        ("alpha", 4, 4, 0),
+        ("beta", 2, 2, 0),
+    ]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda file: file.stem)
+def test_every_shipped_query_runs(paths: Paths, query: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(paths.root)
+    header, _ = ask(paths, query.read_text())
+    assert header
+    assert query.read_text().startswith("-- ")
+
+
+def test_every_column_is_explained_in_the_data_dictionary(paths: Paths) -> None:
+    dictionary = (SHIPPED_MANIFESTS / "README.md").read_text()
+    for table, column in ask(paths, "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal")[1]:
+        line = next(line for line in dictionary.splitlines() if line.startswith(f"| `{table}` |"))
+        assert f"`{column}`" in line, f"{table}.{column}"
+
+
+def test_a_query_that_duckdb_refuses_is_a_usage_error(paths: Paths) -> None:
+    with pytest.raises(UsageError, match="nothing_here"):
+        ask(paths, "FROM nothing_here")
+
+
+def test_the_duckdb_shell_people_have_opens_it(paths: Paths) -> None:
+    shell = Path(sys.executable).with_name("duckdb")
+    if not shell.exists():
+        pytest.skip("duckdb-cli is not installed in this environment")
+    question = ["-readonly", "-csv", str(paths.database), "SELECT sum(tokens) FROM shards"]
+    answer = subprocess.run([shell, *question], capture_output=True, text=True, check=True).stdout
+    assert int(answer.split()[-1]) == ask(paths, "SELECT sum(tokens)::BIGINT FROM shards")[1][0][0]
+
+
+HOLD_OPEN = """
+    import sys, duckdb
+    connection = duckdb.connect(sys.argv[1])
+    if sys.argv[2] == "writes":
+        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+        connection.execute("SET wal_autocheckpoint = '1GB'")
+        connection.execute("CREATE TABLE mine AS SELECT 1 AS a")
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def stranger(paths: Paths, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds tokens.db open for writing, idle or with unsaved changes."""
+    command = [sys.executable, "-c", textwrap.dedent(HOLD_OPEN), str(paths.database), request.param]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "open\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("stranger", ["idle"], indirect=True)
+def test_an_idle_shell_blocks_nobody(paths: Paths, stranger: subprocess.Popen[str]) -> None:
+    (paths.recipes / "mix.toml").touch()
+    rebuilt = manifest.rebuild(paths)
+    assert rebuilt.postponed is None
+    assert stranger.poll() is None
+    assert ask(paths, "SELECT count(*) FROM recipes")[1] == [(1,)]
+
+
+@pytest.mark.parametrize("stranger", ["writes"], indirect=True)
+def test_unsaved_changes_of_a_living_shell_are_not_overwritten(paths: Paths, stranger: subprocess.Popen[str]) -> None:
+    before = paths.database.stat().st_ino
+    rebuilt = manifest.rebuild(paths)
+    assert "unsaved changes" in (rebuilt.postponed or "")
+    assert paths.database.stat().st_ino == before
+    stranger.kill()
+    stranger.wait()
+    # Its owner died: the changes are moved aside, not into our new file, and not deleted.
+    assert manifest.rebuild(paths).postponed is None
+    assert paths.database.stat().st_ino != before
+    assert [file.name for file in paths.manifests.glob("*.orphan-*")] == ["tokens.db.wal.orphan-1"]
+    with duckdb.connect(str(paths.database), read_only=True) as connection:
+        tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'mine'").fetchone()
+    assert tables == (0,)

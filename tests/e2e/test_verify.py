@@ -1,0 +1,124 @@
+"""`dataprep.verify`: all PASS on a sound root, and each kind of damage FAILs by its own name."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import run_in
+
+from dataprep import verify
+
+
+@pytest.fixture
+def root(packed_root: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    shutil.copytree(packed_root, root)
+    return root
+
+
+def failed(root: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> set[str]:
+    capsys.readouterr()
+    code = run_in(root, verify.main, "--json", *flags)
+    names = {f["name"] for f in json.loads(capsys.readouterr().out) if not f["passed"]}
+    assert code == (3 if names else 0)
+    return names
+
+
+def test_a_sound_root_passes_every_check(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert failed(root, capsys) == set()
+    assert failed(root, capsys, "--full") == set()
+
+
+def flip(file: Path, position: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1
+    file.write_bytes(content)
+
+
+def flip_bin(root: Path) -> None:
+    flip(root / "data/bins/tiny-bpe/alpha/shard_00001.bin", 1000)
+
+
+def cut_bin(root: Path) -> None:
+    file = root / "data/bins/tiny-bpe/alpha/shard_00001.bin"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def lengthen_docs(root: Path) -> None:
+    file = root / "data/bins/tiny-bpe/beta/shard_00000.docs"
+    file.write_bytes(file.read_bytes() + b"\0")
+
+
+def flip_docs(root: Path) -> None:
+    flip(root / "data/bins/tiny-bpe/beta/shard_00000.docs", 80)
+
+
+def spoil_receipt(root: Path) -> None:
+    (root / "data/bins/tiny-bpe/beta/shard_00000.json").write_text("{")
+
+
+def lose_shard(root: Path) -> None:
+    for suffix in ("json", "bin", "docs"):
+        (root / f"data/bins/tiny-bpe/alpha/shard_00003.{suffix}").unlink()
+
+
+def change_vocabulary(root: Path) -> None:
+    flip(root / "data/vocab/tiny-bpe.tiktoken", 2)
+
+
+def flip_plan(root: Path) -> None:
+    flip(root / "manifests/plans/mix.parquet", 100)
+
+
+def edit_recipe(root: Path) -> None:
+    file = root / "manifests/recipes/mix.toml"
+    file.write_text(file.read_text().replace("seq_len = 64", "seq_len = 65"))
+
+
+def overstate_recipe(root: Path) -> None:
+    """A count that the hash does not cover: only counting the plan again can tell."""
+    file = root / "manifests/recipes/mix.toml"
+    file.write_text(file.read_text().replace("tokens = 66290", "tokens = 66291", 1))
+
+
+def misplace_left_over(root: Path) -> None:
+    file = root / "manifests/recipes/mix.toml"
+    file.write_text(file.read_text().replace("left_over_tokens = 377", "left_over_tokens = 376"))
+
+
+DAMAGE: dict[Callable[[Path], None], tuple[list[str], set[str]]] = {
+    flip_bin: (["--full"], {"tokens = bin bytes / 2", "one end token closes each document"}),
+    cut_bin: ([], {"tokens = bin bytes / 2", "document ends add up to the tokens", "planned shards are unchanged"}),
+    lengthen_docs: (
+        [],
+        {"tokens = bin bytes / 2", "document ends add up to the tokens", "planned shards are unchanged"},
+    ),
+    flip_docs: (["--full"], {"tokens = bin bytes / 2", "one end token closes each document"}),
+    spoil_receipt: ([], {"receipts can be read", "planned shards are unchanged"}),
+    lose_shard: ([], {"every shard asked for is held"}),
+    change_vocabulary: ([], {"bins carry their vocabulary's fingerprint"}),
+    flip_plan: (
+        [],
+        {
+            "plans hold what their recipes say",
+            "every prefix is within one row of its share",
+            "no token is planned twice in a pass",
+        },
+    ),
+    edit_recipe: ([], {"recipes are as packed"}),
+    overstate_recipe: ([], {"plans hold what their recipes say"}),
+    misplace_left_over: ([], {"tokens = planned + excluded + held out + left over + dropped"}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+def test_each_kind_of_damage_fails_by_name(
+    root: Path, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags, wanted = DAMAGE[damage]
+    damage(root)
+    found = failed(root, capsys, *flags)
+    assert wanted & found, found
+    assert found <= wanted | {"tokens = planned + excluded + held out + left over + dropped"}, found
