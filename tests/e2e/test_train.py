@@ -1,0 +1,293 @@
+"""Whole runs on a small plan: real processes where processes matter, the same functions where they do not."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dataprep import pack
+from dataprep.errors import DataError, UsageError
+from dataprep.ledger import rows_in_weights, steps_with_weights
+from dataprep.paths import Paths
+from dataprep.recipe import load_recipe
+from train.config import parse_config
+from train.journal import read_journal
+from train.loop import Attempt, train
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+GOLDEN = REPOSITORY / "tests" / "golden" / "nano_20_steps.json"
+FLAGS = ("--manifest", "--recipe", "mix", "--model", "nano", "--device", "cpu", "--batch-tokens", "512")
+TWENTY_STEPS = ("--tokens", "10240")
+# Like train/main.py, and dies or is told to stop where the test says.
+DISTURBED = """
+import os, signal, sys
+from dataprep import publish
+from train import journal
+where, wanted = sys.argv.pop(1), sys.argv.pop(1)
+write, reached = journal.Journal.write, publish._reached
+def disturbed_write(self, kind, **fields):
+    write(self, kind, **fields)
+    if kind == "step" and where in ("kill", "terminate") and str(fields["step"]) == wanted:
+        if os.environ.get("RANK", "1") == "1":
+            os.kill(os.getpid(), signal.SIGKILL if where == "kill" else signal.SIGTERM)
+def disturbed_reached(step, path):
+    if where == step and path.name == wanted:
+        os.kill(os.getpid(), signal.SIGKILL)
+journal.Journal.write, publish._reached = disturbed_write, disturbed_reached
+from dataprep.errors import run
+from train.config import parse_config
+from train.loop import train
+run(lambda: train(parse_config(sys.argv[1:])))
+"""
+
+
+@pytest.fixture
+def root(packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copy = tmp_path / "root"
+    shutil.copytree(packed_root, copy)
+    monkeypatch.setenv("DATAPREP_ROOT", str(copy))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    # A model this small loses more by waiting for a second thread than it wins.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    return copy
+
+
+def here(*flags: str) -> str:
+    """Train in this process; what was printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert train(parse_config([*FLAGS, *flags])) == 0
+    return printed.getvalue()
+
+
+def start(*command: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    """Run a script in one process, or in several by torchrun."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "--"] if ranks > 1 else []
+    return subprocess.run(
+        [sys.executable, *launcher, *command], env=os.environ, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def main(*flags: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    return start(str(REPOSITORY / "train" / "main.py"), *FLAGS, *flags, ranks=ranks)
+
+
+def disturbed(root: Path, where: str, wanted: str, *flags: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    script = root / "disturbed.py"
+    script.write_text(DISTURBED)
+    return start(str(script), where, wanted, *FLAGS, *flags, ranks=ranks)
+
+
+def records(root: Path, run: str, kind: str) -> list[dict[str, Any]]:
+    return [record for record in read_journal(root / "runs" / run / "journal.jsonl") if record["kind"] == kind]
+
+
+def losses(root: Path, run: str) -> list[float]:
+    """The loss of each step that is in the weights."""
+    kept = steps_with_weights(read_journal(root / "runs" / run / "journal.jsonl"))
+    return [record["loss"] for record in kept if record["in_weights"]]
+
+
+def final_weights(root: Path, run: str) -> dict[str, torch.Tensor]:
+    newest = records(root, run, "checkpoint")[-1]
+    mapped = load_file(root / "runs" / run / newest["path"] / "model.safetensors")
+    return {name: tensor.clone() for name, tensor in mapped.items()}
+
+
+def assert_same_end(root: Path, run: str, wanted: str, tolerance: float) -> None:
+    assert losses(root, run) == pytest.approx(losses(root, wanted), abs=tolerance)
+    torch.testing.assert_close(final_weights(root, run), final_weights(root, wanted), rtol=0, atol=tolerance)
+
+
+def assert_journal_adds_up(root: Path, run: str) -> None:
+    recipe = load_recipe(Paths(root=root), "mix")
+    journal = read_journal(root / "runs" / run / "journal.jsonl")
+    ranges = rows_in_weights(journal)
+    assert [ranges[0].row_from, *(each.row_to for each in ranges)] == [
+        *(each.row_from for each in ranges),
+        recipe.plan_rows,
+    ]
+    kept = [record for record in steps_with_weights(journal) if record["in_weights"]]
+    assert sum(record["tokens"] for record in kept) == recipe.tokens
+    assert records(root, run, "checkpoint")[-1]["tokens_done"] == recipe.tokens
+
+
+def test_losses_do_not_depend_on_ranks_or_micro_batch(root: Path) -> None:
+    for micro_batch in ("1", "4"):
+        here(*TWENTY_STEPS, "--run", f"one-{micro_batch}", "--micro-batch", micro_batch)
+        done = main(*TWENTY_STEPS, "--run", f"two-{micro_batch}", "--micro-batch", micro_batch, ranks=2)
+        assert done.returncode == 0, done.stderr
+    wanted = losses(root, "one-1")
+    assert len(wanted) == 20
+    for run in ("one-4", "two-1", "two-4"):
+        assert losses(root, run) == pytest.approx(wanted, abs=1e-4)
+    (started,) = records(root, "two-1", "start")
+    assert [started[key] for key in ("world_size", "micro_batch", "accumulation", "batch_rows")] == [2, 1, 4, 8]
+    assert "world 2 x micro-batch 1 x accumulation 4 x seq_len 64 = 512 tokens" in done.stdout.replace(
+        "micro-batch 4 x accumulation 1", "micro-batch 1 x accumulation 4"
+    )
+
+
+def test_the_row_hash_is_the_packers_on_one_and_two_ranks_and_trains_nothing(root: Path) -> None:
+    wanted = load_recipe(Paths(root=root), "mix").rows_sha256
+    assert here("--print-row-hash", "--micro-batch", "1").split() == [wanted]
+    done = main("--print-row-hash", "--micro-batch", "4", ranks=2)
+    assert done.stdout.split() == [wanted], done.stderr
+    assert not (root / "runs").exists()
+
+
+def test_twenty_steps_give_the_golden_losses(root: Path) -> None:
+    here(*TWENTY_STEPS, "--run", "golden")
+    golden = json.loads(GOLDEN.read_text())
+    assert load_recipe(Paths(root=root), "mix").rows_sha256 == golden["rows_sha256"], "the tests' plan is another one"
+    assert losses(root, "golden") == pytest.approx(golden["losses"], abs=2e-4)
+
+
+def test_killed_twice_and_torn_a_run_ends_as_if_undisturbed(root: Path) -> None:
+    every = ("--checkpoint-every", "10")
+    here("--run", "whole", *every)
+    n_steps = records(root, "whole", "end")[-1]["step"]
+    assert records(root, "whole", "step")[-1]["row_to"] % 8, "the plan's last step is meant to be uneven"
+
+    killed = ("--run", "killed", *every)
+    assert disturbed(root, "kill", "23", *killed).returncode == -9
+    with (root / "runs" / "killed" / "journal.jsonl").open("a") as journal:
+        journal.write('{"kind": "step", "att')
+    # This time between a checkpoint's rename and its record in the journal.
+    second = disturbed(root, "renamed", "step_00000030", *killed)
+    assert second.returncode == -9
+    assert "from   step 20: 160 rows, 10,240 tokens done" in second.stdout
+    assert "last line was cut short by a kill: 21 bytes removed" in second.stdout
+    assert "from   step 30" in main(*killed).stdout
+
+    assert_same_end(root, "killed", "whole", 1e-6)
+    assert_journal_adds_up(root, "killed")
+    lost = [r for r in steps_with_weights(read_journal(root / "runs/killed/journal.jsonl")) if not r["in_weights"]]
+    assert [record["step"] for record in lost] == [21, 22, 23]
+    assert [record["status"] for record in records(root, "killed", "end")] == ["finished"]
+    assert records(root, "killed", "end")[0]["step"] == n_steps
+
+
+def test_one_told_rank_of_two_stops_both_with_a_checkpoint_and_one_rank_goes_on(root: Path) -> None:
+    done = disturbed(root, "terminate", "5", "--run", "told", ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert "go on with: torchrun --standalone --nproc_per_node=2 -- train/main.py" in done.stdout
+    assert [record["status"] for record in records(root, "told", "end")] == ["stopped"]
+    assert [record["step"] for record in records(root, "told", "checkpoint")] == [5]
+    here("--run", "told", "--micro-batch", "2")
+    here("--run", "whole")
+    assert_same_end(root, "told", "whole", 1e-4)
+    assert_journal_adds_up(root, "told")
+
+
+def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(root: Path) -> None:
+    here("--run", "damaged", "--checkpoint-every", "20")
+    whole = final_weights(root, "damaged")
+    newest = root / "runs" / "damaged" / records(root, "damaged", "checkpoint")[-1]["path"]
+    content = bytearray((newest / "model.safetensors").read_bytes())
+    content[-3] ^= 1
+    (newest / "model.safetensors").write_bytes(content)
+    printed = here("--run", "damaged", "--checkpoint-every", "20")
+    assert f"warning: checkpoint {newest.name} is damaged and skipped: model.safetensors" in printed
+    torch.testing.assert_close(final_weights(root, "damaged"), whole, rtol=0, atol=1e-6)
+    assert_journal_adds_up(root, "damaged")
+    shutil.rmtree(newest)
+    for folder in (root / "runs" / "damaged" / "checkpoints").glob("step_*"):
+        (folder / "optimizer.pt").unlink()
+    with pytest.raises(DataError, match="no checkpoint of run 'damaged' is whole"):
+        here("--run", "damaged")
+
+
+def test_a_run_refuses_another_recipe_seed_or_model_by_name(root: Path) -> None:
+    here("--run", "mine", *TWENTY_STEPS)
+    before = (root / "runs" / "mine" / "journal.jsonl").read_bytes()
+    with pytest.raises(DataError, match="trained with another seed"):
+        here("--run", "mine", "--seed", "2")
+    with pytest.raises(DataError, match="trained with another model"):
+        here("--run", "mine", "--model", "tiny")
+    with pytest.raises(UsageError, match="--resume never"):
+        here("--run", "mine", "--resume", "never")
+    repacked = ["--mix", "70:30", "--sources", "alpha,beta", "--name", "mix", "--seq-len", "64", "--seed", "2"]
+    (root / "manifests" / "recipes" / "mix.toml").unlink()
+    assert pack.main(repacked) == 0
+    with pytest.raises(DataError, match="trained with another recipe_sha256"):
+        here("--run", "mine")
+    assert (root / "runs" / "mine" / "journal.jsonl").read_bytes() == before
+
+
+def test_a_finished_run_says_so_and_shows_its_sample(root: Path) -> None:
+    first = here("--prompt", "the mill")
+    sample = first[first.index("sample: the mill|") :].partition("\nfinished")[0]
+    journal = root / "runs" / "mix-nano" / "journal.jsonl"
+    before = journal.read_bytes()
+    again = here("--prompt", "the mill")
+    assert "nothing is left to train" in again
+    assert sample in again
+    assert again.splitlines()[-1].startswith("next: python -m dataprep.sql --file")
+    assert journal.read_bytes() == before
+
+
+def test_a_run_stopped_short_goes_on_with_another_batch_at_the_row_cursor(root: Path) -> None:
+    here(*TWENTY_STEPS)
+    (stopped,) = records(root, "mix-nano", "end")
+    assert (stopped["status"], stopped["rows_done"], stopped["tokens_done"]) == ("stopped", 160, 10_240)
+    here("--batch-tokens", "1024")
+    steps = records(root, "mix-nano", "step")
+    assert [steps[20][key] for key in ("step", "row_from", "row_to")] == [21, 160, 176]
+    assert_journal_adds_up(root, "mix-nano")
+    rates = [record["lr"] for record in steps if record["row_from"] >= 64]
+    assert rates == sorted(rates, reverse=True), "the schedule jumped"
+
+
+def test_a_loss_that_is_not_finite_stays_out_of_the_weights(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Attempt._accumulate_gradients
+
+    def broken_after_ten(self: Attempt, *rows: Any) -> float:
+        loss = honest(self, *rows)
+        return float("nan") if self.cursor.step == 10 else loss
+
+    monkeypatch.setattr(Attempt, "_accumulate_gradients", broken_after_ten)
+    with pytest.raises(DataError, match="step 11 is not finite"):
+        here("--checkpoint-every", "5")
+    assert [record["status"] for record in records(root, "mix-nano", "end")] == ["failed"]
+    assert len(records(root, "mix-nano", "step")) == 10
+    monkeypatch.undo()
+
+
+def test_mistakes_are_three_lines_and_the_right_exit_code(root: Path) -> None:
+    (root / "manifests" / "tokens.db").unlink()
+    missing = main()
+    assert missing.returncode == 3
+    assert missing.stderr.splitlines()[-1] == "  fix:  python -m dataprep.index"
+    refused = main("--tokens", "some")
+    assert refused.returncode == 2
+    assert len(missing.stderr.splitlines()) == len(refused.stderr.splitlines()) == 3
+
+
+def test_help_does_not_load_torch() -> None:
+    code = "import sys, train.config as c\ntry: c.parse_config(['--help'])\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(("under_torchrun", "code"), [(False, 130), (True, 0)])
+def test_a_second_interrupt_leaves_at_once_and_an_echo_does_not(under_torchrun: bool, code: int) -> None:
+    script = (
+        "import os, signal\nfrom train.stopping import listening\n"
+        "with listening() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n    assert not stop.asked\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n    assert stop.asked\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    env = os.environ | ({"TORCHELASTIC_RUN_ID": "x"} if under_torchrun else {})
+    done = subprocess.run([sys.executable, "-c", script], env=env, check=False, cwd=REPOSITORY)
+    assert done.returncode == code

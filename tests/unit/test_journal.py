@@ -1,0 +1,91 @@
+"""The journal under kills, damage and two writers."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from dataprep.errors import DataError, UsageError
+from train.journal import Journal, read_journal
+
+
+def write_two(file: Path) -> None:
+    journal = Journal(file)
+    journal.write("start", step=0)
+    journal.write("step", step=1, loss=2.5)
+    journal.close()
+
+
+def test_records_come_back_in_order_with_their_attempt(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "journal.jsonl"
+    write_two(file)
+    write_two(file)
+    assert read_journal(file) == [
+        {"kind": "start", "attempt": 1, "step": 0},
+        {"kind": "step", "attempt": 1, "step": 1, "loss": 2.5},
+        {"kind": "start", "attempt": 2, "step": 0},
+        {"kind": "step", "attempt": 2, "step": 1, "loss": 2.5},
+    ]
+
+
+def test_a_torn_last_line_is_cut_off_and_said(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "journal.jsonl"
+    write_two(file)
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"kind": "st')
+    assert len(read_journal(file)) == 2
+    journal = Journal(file)
+    assert journal.torn_bytes == 12
+    assert file.read_bytes() == whole
+    journal.write("end", step=1)
+    journal.close()
+    assert [json.loads(line)["kind"] for line in file.read_text().splitlines()] == ["start", "step", "end"]
+
+
+@pytest.mark.parametrize("line", [b"not json", b"[]", b'{"kind": "step"}', b""])
+def test_a_damaged_line_in_the_middle_is_refused_by_number(tmp_path: Path, line: bytes) -> None:
+    file = tmp_path / "run" / "journal.jsonl"
+    write_two(file)
+    first, second = file.read_bytes().splitlines()
+    file.write_bytes(b"\n".join([first, line, second, b""]))
+    with pytest.raises(DataError, match="line 2 of the journal of run 'run'"):
+        Journal(file)
+
+
+def open_elsewhere(file: Path, answers: multiprocessing.SimpleQueue) -> None:
+    try:
+        Journal(file)
+    except UsageError as refusal:
+        answers.put(str(refusal))
+    else:
+        answers.put("opened")
+
+
+def test_a_second_process_cannot_write_the_same_run(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "journal.jsonl"
+    journal = Journal(file)
+    spawned = multiprocessing.get_context("spawn")
+    answers = spawned.SimpleQueue()
+    other = spawned.Process(target=open_elsewhere, args=(file, answers))
+    other.start()
+    assert "is being trained by another process" in answers.get()
+    other.join()
+    journal.close()
+    Journal(file).close()
+
+
+def test_numbers_that_json_cannot_say_are_refused(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        journal.write("step", loss=float("nan"))
+    journal.close()
+    assert read_journal(tmp_path / "journal.jsonl") == []
+
+
+def test_a_rank_that_is_not_the_first_keeps_nothing(tmp_path: Path) -> None:
+    journal = Journal(None)
+    journal.write("step", step=1)
+    journal.make_durable()
+    journal.close()
+    assert list(tmp_path.iterdir()) == []
