@@ -87,6 +87,12 @@ class Receipt:
     def __post_init__(self) -> None:
         if self.format != RECEIPT_FORMAT:
             raise ValueError(f"format {self.format}")
+        counts = (self.documents, self.empty_documents, self.text_bytes, self.tokens, self.loss_tokens)
+        if not all(isinstance(count, int) and count >= 0 for count in counts):
+            raise ValueError(f"counts {counts}")
+        sizes = (self.tokens * TOKEN.itemsize, self.documents * DOCUMENT_END.itemsize)
+        if sizes != (self.bin.bytes, self.docs.bytes):
+            raise ValueError(f"{self.tokens:,} tokens in {self.bin.bytes:,} bytes")
 
     def to_json(self) -> dict[str, Any]:
         """The receipt as plain values."""

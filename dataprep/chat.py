@@ -20,7 +20,8 @@ def render(row: Sequence[Any] | None) -> str:
     return "\n\n".join(f"{role.capitalize()}: {content}" for role, content in turns if content)
 
 
-def _turn(position: int, message: Mapping[str, Any] | str) -> tuple[str, str]:
+def _turn(position: int, message: Mapping[str, Any] | str | None) -> tuple[str, str]:
     if isinstance(message, str):
         return _ALTERNATING[position % 2], message
+    message = message or {}
     return str(message.get("role") or "user"), str(message.get("content") or "")

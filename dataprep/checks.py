@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dataprep import manifest
+from dataprep.asked import asked_files, read_asked
 from dataprep.bins import FileFact, Receipt, find_receipts, open_bin, open_document_ends, read_receipt
 from dataprep.errors import QuernError
 from dataprep.paths import Paths
@@ -141,13 +142,17 @@ def _end_tokens(paths: Paths, receipts: list[tuple[Path, Receipt]]) -> Finding:
 
 def _nothing_missing(paths: Paths) -> Finding:
     faults, n_asked = [], 0
-    for file in sorted((paths.data / "sources").glob("*.json")):
-        record = json.loads(file.read_text(encoding="utf-8"))
-        folder = paths.bins(record["tokenizer"], record["source"])
-        n_asked += len(record["asked"])
-        missing = [asked["shard"] for asked in record["asked"] if not (folder / f"{asked['shard']}.json").exists()]
+    for file in asked_files(paths):
+        try:
+            asked = read_asked(file)
+        except QuernError as error:
+            faults.append(f"{file.stem}: {error.what}")
+            continue
+        folder = paths.bins(asked.tokenizer, asked.source)
+        n_asked += len(asked.shards)
+        missing = [shard for shard, _ in asked.shards if not (folder / f"{shard}.json").exists()]
         if missing:
-            faults.append(f"{record['source']}: {', '.join(missing)}")
+            faults.append(f"{asked.source}: {', '.join(missing)}")
     return finding("every shard asked for is held", f"{n_asked:,} shards", faults)
 
 

@@ -5,6 +5,7 @@ Holds: progress never hides a line that matters, and nothing here changes a numb
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def print_json(value: Any) -> None:
     """Exact numbers for machines, one document on stdout."""
-    print(json.dumps(value, indent=2, default=str))
+    print(json.dumps(_plain(value), indent=2, default=str, allow_nan=False))
 
 
 class Progress:
@@ -92,6 +93,15 @@ class Progress:
     def seconds(self) -> float:
         """Time since the start."""
         return time.monotonic() - self._started
+
+
+def _plain(value: Any) -> Any:
+    """The value with null for what JSON has no word for: NaN and infinities."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> str:

@@ -5,7 +5,8 @@ Out: batches of `large_string` without nulls; row i of the file is text i, null 
 Holds: memory is bounded by one row group (parquet) or 64 MiB (jsonl); invalid UTF-8 is refused.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def read_texts(file: Path, column: str, layout: str) -> Iterator[pa.LargeStringA
     """Yield the texts of `column`, in row order. Raises DataError for a file that cannot give them."""
     try:
         n_rows = 0
-        for batch in filter(len, _batches(file, column)):
+        for batch in filter(len, _batches(file, column, layout)):
             n_rows += len(batch)
             yield _as_text(batch, layout)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -42,33 +43,91 @@ def count_bytes(texts: pa.LargeStringArray) -> int:
     return int(offsets[texts.offset + len(texts)] - offsets[texts.offset])
 
 
-def _batches(file: Path, column: str) -> Iterator[pa.Array]:
+def _batches(file: Path, column: str, layout: str) -> Iterator[pa.Array]:
     if file.suffix == ".jsonl":
-        options = pj.ReadOptions(block_size=_JSONL_BLOCK_BYTES)
-        reader = pj.open_json(file, read_options=options)
-        _check_column(file, column, reader.schema)
-        for batch in reader:
-            yield from _slices(batch.column(column))
+        yield from _json_batches(file, column, layout)
         return
     with pq.ParquetFile(file, pre_buffer=False) as parquet:
-        _check_column(file, column, parquet.schema_arrow)
+        schema = parquet.schema_arrow
+        _check_column(file, column, schema.names)
+        _check_type(file, column, schema.field(column).type, layout)
         for batch in parquet.iter_batches(BATCH_ROWS, columns=[column], use_threads=False):
             yield batch.column(0)
 
 
-def _slices(rows: pa.Array) -> Iterator[pa.Array]:
-    for start in range(0, len(rows), BATCH_ROWS):
-        yield rows.slice(start, BATCH_ROWS)
+def _json_batches(file: Path, column: str, layout: str) -> Iterator[pa.Array]:
+    _check_column(file, column, _first_keys(file))
+    # The type is given, not guessed: a column of dates would come back as other text.
+    parse = pj.ParseOptions(
+        explicit_schema=pa.schema([(column, _JSON_TYPES[layout])]), unexpected_field_behavior="ignore"
+    )
+    reader = pj.open_json(file, read_options=pj.ReadOptions(block_size=_JSONL_BLOCK_BYTES), parse_options=parse)
+    for batch in reader:
+        rows = batch.column(column)
+        for start in range(0, len(rows), BATCH_ROWS):
+            yield rows.slice(start, BATCH_ROWS)
 
 
-def _check_column(file: Path, column: str, schema: pa.Schema) -> None:
-    if column not in schema.names:
+def _first_keys(file: Path) -> list[str]:
+    """The keys of the first line that is not blank; none where it is no JSON object."""
+    with file.open("rb") as lines:
+        first = next((line for line in lines if line.strip()), b"{}")
+    try:
+        value = json.loads(first)
+    except ValueError:
+        raise _unreadable(file, f"{first[:60]!r}") from None
+    return list(value) if isinstance(value, dict) else []
+
+
+def _check_column(file: Path, column: str, names: list[str]) -> None:
+    if column not in names:
         raise DataError(
             f"{file.name} has no column {column!r}",
-            seen=f"columns {', '.join(schema.names) or 'none'}",
+            seen=f"columns {', '.join(names) or 'none'}",
             wanted=column,
             fix='name the right column in the catalogue (text = "…" or messages = "…")',
         )
+
+
+def _check_type(file: Path, column: str, found: pa.DataType, layout: str) -> None:
+    if not _FITS[layout](found):
+        raise DataError(
+            f"column {column!r} of {file.name} does not hold {layout}",
+            seen=str(found),
+            wanted=_WANTED[layout],
+            fix='name the right column, and what it holds, in the catalogue (text = "…" or messages = "…")',
+        )
+
+
+def _is_text(found: pa.DataType) -> bool:
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    is_string = pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
+    return is_string or pa.types.is_binary(found) or pa.types.is_large_binary(found)  # bytes, if they are UTF-8
+
+
+def _is_list_of(found: pa.DataType, fits: Callable[[pa.DataType], bool]) -> bool:
+    is_list = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
+    return is_list and fits(found.value_type)
+
+
+def _is_message(found: pa.DataType) -> bool:
+    """A struct with a text role and a text content, in any order and among any others."""
+    fields = {field.name: field.type for field in found.fields} if pa.types.is_struct(found) else {}
+    return all(name in fields and _is_text(fields[name]) for name in ("role", "content"))
+
+
+_FITS: dict[str, Callable[[pa.DataType], bool]] = {
+    "text": _is_text,
+    "messages": lambda found: _is_list_of(found, _is_message),
+    "conversations": lambda found: _is_list_of(found, _is_text),
+}
+_WANTED = {"text": "text", "messages": "a list of {role, content}", "conversations": "a list of texts"}
+_JSON_TYPES = {
+    "text": pa.string(),
+    "messages": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
+    "conversations": pa.list_(pa.string()),
+}
 
 
 def _as_text(rows: pa.Array, layout: str) -> pa.LargeStringArray:

@@ -10,11 +10,22 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141  # as a program ends that SIGPIPE kills
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_ENVIRONMENT = _OUT_OF_SPACE | {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE}
+_ENVIRONMENT = _OUT_OF_SPACE | {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EIO,
+    errno.EISDIR,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 
 class QuernError(Exception):
@@ -31,6 +42,7 @@ class QuernError(Exception):
 
     def __init__(self, what: str, *, seen: object, wanted: object, fix: str) -> None:
         self.what, self.seen, self.wanted, self.fix = what, seen, wanted, fix
+        what, seen, wanted, fix = (" ".join(str(part).splitlines()) for part in (what, seen, wanted, fix))
         super().__init__(f"error: {what}\n  seen: {seen}, wanted: {wanted}\n  fix:  {fix}")
 
 
@@ -59,7 +71,10 @@ class EnvironmentProblem(QuernError):  # noqa: N818 -- EnvironmentError is a nam
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaints look like every other error of ours."""
+    """An ArgumentParser whose complaints look like every other error of ours; flags are spelled out."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Print three lines instead of the whole usage; exit 2."""
@@ -76,20 +91,36 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a verb's `main` and leave the process with the exit code it earned."""
     try:
         code = main() or 0
-        sys.stdout.flush()
     except QuernError as error:
         _leave(str(error), error.exit_code)
     except KeyboardInterrupt:
         _leave("\nstopped; everything finished is kept, the same command goes on from here", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader (head, less) went away; give the interpreter somewhere to flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        _leave("", EXIT_PIPE_CLOSED)  # the reader (head, less) left before the verb was done
     except OSError as error:
         if error.errno not in _ENVIRONMENT:
             raise
         _leave(str(_from_os(error)), EnvironmentProblem.exit_code)
+    _leave("", code)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    """Say why, flush, exit. Output that cannot be flushed changes no exit code but that of a success."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _point_stdout_nowhere()  # the reader has what it wanted
+    except OSError as error:
+        _point_stdout_nowhere()
+        message, code = message or str(_from_os(error)), code or EnvironmentProblem.exit_code
+    if message:
+        print(message, file=sys.stderr)
     sys.exit(code)
+
+
+def _point_stdout_nowhere() -> None:
+    """Else the interpreter flushes it once more at its end, fails again and exits 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _from_os(error: OSError) -> EnvironmentProblem:
@@ -101,8 +132,3 @@ def _from_os(error: OSError) -> EnvironmentProblem:
         wanted="free space" if full else "a readable, writable path on a healthy disk",
         fix=f"df -h {where if error.filename else '.'}; then the same command again",
     )
-
-
-def _leave(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr)
-    sys.exit(code)

@@ -6,13 +6,13 @@ becomes a note, never silence.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dataprep.asked import Asked, asked_files, read_asked
 from dataprep.bins import Receipt, find_receipts, read_receipt
 from dataprep.errors import DataError
 from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_weights
@@ -66,15 +66,16 @@ class Harvest:
 def collect(paths: Paths) -> Harvest:
     """Read everything. A damaged file is left out with a note: one rotten recipe must not hide the rest."""
     harvest = Harvest()
-    for file in sorted((paths.data / "sources").glob("*.json")):
-        _add_source(harvest, json.loads(file.read_text(encoding="utf-8")))
+    for file in asked_files(paths):
+        with _left_out(harvest):
+            _add_source(harvest, read_asked(file))
     _add_shards(harvest, paths)
     for name in sorted(recipe_names(paths)):
         with _left_out(harvest):
             _add_recipe(harvest, paths, read_recipe(paths.recipes / f"{name}.toml"))
     for file in journal_files(paths):
         with _left_out(harvest):
-            _add_run(harvest, paths, _read(file))
+            _add_run(harvest, paths, read_journal(file))
     return harvest
 
 
@@ -88,7 +89,7 @@ def _left_out(harvest: Harvest) -> Iterator[None]:
 
 def watched(paths: Paths) -> Iterator[Path]:
     """Folders and files whose change makes tokens.db stale. A publication changes its folder."""
-    folders = [paths.data / "sources", paths.recipes, paths.plans, *paths.all_bins.glob("*/*")]
+    folders = [paths.source_record("").parent, paths.recipes, paths.plans, *paths.all_bins.glob("*/*")]
     yield from (folder for folder in folders if folder.is_dir())
     yield from paths.recipes.glob("*.toml")  # people edit them in place
     yield from journal_files(paths)
@@ -99,17 +100,11 @@ def journal_files(paths: Paths) -> list[Path]:
     return sorted(paths.runs.glob("*/journal.jsonl"))
 
 
-def _add_source(harvest: Harvest, record: Line) -> None:
+def _add_source(harvest: Harvest, asked: Asked) -> None:
     columns = ("source", "kind", "repo", "revision", "licence")
-    harvest.add("sources", **{key: record[key] for key in columns}, holdout=", ".join(record["holdout"]))
-    for shard in record["asked"]:
-        harvest.add(
-            "asked_shards",
-            source=record["source"],
-            tokenizer=record["tokenizer"],
-            shard=shard["shard"],
-            split=shard["split"],
-        )
+    harvest.add("sources", **{key: getattr(asked, key) for key in columns}, holdout=", ".join(asked.holdout))
+    for shard, split in asked.shards:
+        harvest.add("asked_shards", source=asked.source, tokenizer=asked.tokenizer, shard=shard, split=split)
 
 
 def _add_shards(harvest: Harvest, paths: Paths) -> None:
@@ -192,18 +187,6 @@ def _add_seen(harvest: Harvest, paths: Paths, journal: Journal) -> None:
         harvest.seen.append(
             SeenRange(run=journal.run, recipe=recipe, plan=plan, row_from=rows.row_from, row_to=rows.row_to)
         )
-
-
-def _read(file: Path) -> Journal:
-    try:
-        return read_journal(file)
-    except ValueError as error:
-        raise DataError(
-            "a journal is damaged in the middle",
-            seen=error,
-            wanted="one whole JSON record a line",
-            fix=f"bring {file} back from a copy, or take its run out of runs/",
-        ) from None
 
 
 def _utc(text: str) -> datetime:

@@ -14,7 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataprep.errors import DataError
+
 Record = dict[str, Any]
+# What the manifest reads of each kind of record; the trainer writes more.
+_KEYS = {
+    "start": {
+        *("time", "stage", "recipe", "parent_run", "parent_step", "params", "world_size"),
+        *("batch_rows", "micro_batch", "accumulation", "rows_done"),
+    },
+    "step": {"step", "row_from", "row_to", "tokens", "loss_tokens", "loss", "lr"},
+    "checkpoint": {"step", "rows_done", "tokens_done", "path", "bytes", "sha256"},
+    "sample": {"step", "prompt", "completion"},
+    "end": {"status", "time"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +53,26 @@ class RowRange:
 
 
 def read_journal(file: Path) -> Journal:
-    """Every whole record of a journal. Raises ValueError naming a line that is damaged in the middle."""
-    *lines, tail = file.read_bytes().split(b"\n")
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            records.append(record | {"kind": str(record["kind"])})
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{file.parent.name}/{file.name} line {number} is damaged") from None
-    return Journal(run=file.parent.name, records=tuple(records), torn=tail.decode(errors="replace") or None)
+    """Every whole record of a journal; none if there is no file. Raises DataError naming a damaged line."""
+    *lines, tail = file.read_bytes().split(b"\n") if file.exists() else [b""]
+    records = tuple(_parse(file, number, line) for number, line in enumerate(lines, 1))
+    return Journal(run=file.parent.name, records=records, torn=tail.decode(errors="replace") or None)
+
+
+def _parse(file: Path, number: int, line: bytes) -> Record:
+    try:
+        record = json.loads(line)
+        missing = {"attempt", *_KEYS.get(record["kind"], ())} - record.keys()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        record, missing = {}, {"kind"}
+    if missing:
+        raise DataError(
+            f"line {number} of the journal of run {file.parent.name!r} is damaged",
+            seen=repr(line[:60]),
+            wanted=f"one JSON record a line, with {', '.join(sorted(missing))}",
+            fix=f"look at it (sed -n {number}p {file}); bring it back from a copy, or train under another --run-name",
+        )
+    return record
 
 
 def rows_in_weights(records: Sequence[Record]) -> list[RowRange]:

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_SOURCES = 256  # the order is kept in one byte a row
-
 
 @dataclass(frozen=True, kw_only=True)
 class Shortage:
@@ -35,7 +33,7 @@ def reduce_weights(weights: Sequence[int]) -> tuple[int, ...]:
 
 
 def one_period(weights: Sequence[int], n_rows: int | None = None) -> np.ndarray:
-    """The order of one period (the sum of the weights), or its first `n_rows`: uint8[min(period, n_rows)].
+    """The order of one period (the sum of the weights), or its first `n_rows`: uint16[min(period, n_rows)].
 
     At row n (from 1) a source may be chosen once its share has run ahead of its count by 1/(2k-2):
     n·w/W - count ≥ 1/(2k-2). Of those, the one that would first fall a whole bound behind goes next.
@@ -45,10 +43,10 @@ def one_period(weights: Sequence[int], n_rows: int | None = None) -> np.ndarray:
     period, k = sum(reduced), len(reduced)
     n_rows = period if n_rows is None else min(period, n_rows)
     if k == 1:
-        return np.zeros(n_rows, dtype=np.uint8)
+        return np.zeros(n_rows, dtype=np.uint16)
     scale = 2 * k - 2
     lead = [0] * k  # (n·w/W - count)·W·scale, updated row by row
-    order = np.empty(n_rows, dtype=np.uint8)
+    order = np.empty(n_rows, dtype=np.uint16)
     for row in range(n_rows):
         chosen, best_slack, best_weight = -1, 0, 1
         for i, weight in enumerate(reduced):
@@ -64,7 +62,7 @@ def one_period(weights: Sequence[int], n_rows: int | None = None) -> np.ndarray:
 
 
 def source_order(weights: Sequence[int], n_rows: int) -> np.ndarray:
-    """The source of each of `n_rows` rows: one period, tiled. uint8[n_rows]."""
+    """The source of each of `n_rows` rows: one period, tiled. uint16[n_rows]."""
     return np.resize(one_period(weights, n_rows), n_rows)
 
 

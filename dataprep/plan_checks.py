@@ -77,7 +77,7 @@ def _plan_recounted(paths: Paths, recipe: Recipe) -> list[str]:
         "sources in a row": (rows["source"].max(), 1),
         "tokens": (lines["length"].sum(), recipe.tokens),
         "padding": (len(rows) * recipe.seq_len - lines["length"].sum(), recipe.pad_tokens),
-        "longest row within seq_len": ((rows["length"].max() or 0) <= recipe.seq_len, True),
+        "rows longer than seq_len": (rows.filter(pl.col("length") > recipe.seq_len).height, 0),
         "rows' hash": (hash_rows(segments, recipe.shards), recipe.rows_sha256),
     }
     return [f"{what}: {seen}, wanted {want}" for what, (seen, want) in comparisons.items() if seen != want]
@@ -119,8 +119,8 @@ def _ledgers(paths: Paths, *, full: bool) -> Finding:
             faults += [
                 f"{file.parent.name}: {fault}" for fault in _ledger_faults(read_journal(file), file.parent, full)
             ]
-        except ValueError as error:
-            faults.append(str(error))
+        except QuernError as error:
+            faults.append(error.what)
     return finding("ledgers agree with checkpoints", f"{n_runs:,} runs", faults)
 
 

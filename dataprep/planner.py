@@ -5,12 +5,12 @@ Holds: the same request over the same shards gives the same rows, on any machine
 supply cannot meet is refused with the nearest one that it can.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dataprep import bins, mixing, packing, plan
-from dataprep.errors import BudgetError
+from dataprep.errors import BudgetError, DataError
 from dataprep.packing import Pieces, Segments
 from dataprep.paths import Paths
 from dataprep.recipe import Recipe, RecipeShard, RecipeSource
@@ -57,9 +57,8 @@ def make_plan(paths: Paths, vocab: Vocab, request: Request, name: str | None) ->
         for supply, weight, part in zip(supplies, request.mix, parts, strict=True)
     )
     rows_sha256 = plan.hash_rows(segments, shards)
-    name = name or _default_name(request, rows_sha256)
-    recipe = _recipe(name, vocab, request, shards=shards, got=got, segments=len(segments), rows_sha256=rows_sha256)
-    return recipe, segments
+    recipe = _recipe(vocab, request, shards=shards, got=got, segments=len(segments), rows_sha256=rows_sha256)
+    return replace(recipe, name=name or _default_name(recipe)), segments
 
 
 def _pieces(supply: Supply, shards: tuple[RecipeShard, ...], ends: list[np.ndarray], request: Request) -> Pieces:
@@ -72,6 +71,8 @@ def _pieces(supply: Supply, shards: tuple[RecipeShard, ...], ends: list[np.ndarr
 
 def _n_rows(request: Request, supplies: list[Supply], pieces: list[Pieces]) -> int:
     held = [packing.count_rows(piece, request.seq_len) for piece in pieces]
+    if 0 in held:
+        raise _no_tokens(supplies[held.index(0)])
     if request.budget_tokens is None:
         n_rows = mixing.feasible_rows(request.mix, held)
     else:
@@ -80,6 +81,15 @@ def _n_rows(request: Request, supplies: list[Supply], pieces: list[Pieces]) -> i
     if n_rows == 0 or shortage:
         raise _refusal(request, supplies, shortage)
     return n_rows
+
+
+def _no_tokens(supply: Supply) -> DataError:
+    return DataError(
+        f"{supply.source} has no token to give",
+        seen=f"{len(supply.receipts)} shards of empty documents",
+        wanted="text",
+        fix=f"make shards SOURCE={supply.source} N=… for more, or leave it out of --sources",
+    )
 
 
 def _refusal(request: Request, supplies: list[Supply], shortage: mixing.Shortage | None) -> BudgetError:
@@ -134,7 +144,6 @@ def _source_counts(
 
 
 def _recipe(
-    name: str,
     vocab: Vocab,
     request: Request,
     *,
@@ -143,10 +152,10 @@ def _recipe(
     segments: int,
     rows_sha256: str,
 ) -> Recipe:
-    """The recipe, all but its plan's size and hash, which only publishing the plan can tell."""
+    """The recipe, all but its name and its plan's size and hash, which only publishing can tell."""
     asked = {key: value for key, value in vars(request).items() if key != "sources"}
     return Recipe(
-        name=name,
+        name="",
         **asked,
         packer=packing.PACKER_VERSION,
         tokenizer=vocab.name,
@@ -170,6 +179,7 @@ def _recipe(
     )
 
 
-def _default_name(request: Request, rows_sha256: str) -> str:
-    """Readable, and never taken by another plan."""
-    return f"{'+'.join(request.sources)}-{'-'.join(map(str, request.mix))}-{rows_sha256[:6]}"
+def _default_name(recipe: Recipe) -> str:
+    """Readable, and never taken by another recipe."""
+    sources, mix = "+".join(source.source for source in recipe.sources), "-".join(map(str, recipe.mix))
+    return f"{sources}-{mix}-{recipe.sha256[:6]}"

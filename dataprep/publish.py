@@ -72,7 +72,7 @@ class HashedFile(io.RawIOBase):
 def publishing(path: Path) -> Iterator[HashedFile]:
     """Write `path` atomically: `with publishing(p) as out: out.write(block)`.
 
-    Leaves no trace under the final name when the block or the disk fails.
+    When the block or the disk fails before the rename, nothing is left under the final name.
     """
     part, descriptor = _locked_file(path)
     out = HashedFile(descriptor)

@@ -1,17 +1,17 @@
 """Quantities people type: token counts such as 5B, and ratios such as 30:70. Integers only.
 
 In:  text from a command line. Out: exact integers. Raises argparse.ArgumentTypeError with the reason.
-Holds: nothing is rounded: 1.5M is 1,500,000, and 0.3K is refused when it is no whole number.
+Holds: nothing is rounded: 1.5M is 1,500,000, and 1.0005K is refused because it is no whole number.
     >>> count("5B"), count("1.5M"), ratio("30:70")
     (5000000000, 1500000, (30, 70))
 """
 
 import argparse
 import re
-from decimal import Decimal
+from fractions import Fraction
 
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-_COUNT = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)([KMBT]?)", re.IGNORECASE)
+_COUNT = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)([KMBT]?)", re.IGNORECASE | re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -20,8 +20,8 @@ def count(text: str) -> int:
     match = _COUNT.fullmatch(text.strip())
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not a count such as 5000000, 5M or 1.5B")
-    value = Decimal(re.sub("[_,]", "", match[1])) * _SUFFIXES[match[2].upper()]
-    if value != int(value) or value < 1:
+    value = Fraction(re.sub("[_,]", "", match[1])) * _SUFFIXES[match[2].upper()]
+    if value.denominator != 1 or value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(value)
 

@@ -39,7 +39,8 @@ def parse_ranks(ranks_bytes: bytes, file_name: str) -> dict[bytes, int]:
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
     except ValueError:
         ranks = {}
-    if sorted(ranks.values()) != list(range(len(ranks))) or len(ranks) < N_BYTES:
+    has_every_byte = all(bytes([byte]) in ranks for byte in range(N_BYTES))
+    if sorted(ranks.values()) != list(range(len(ranks))) or not has_every_byte:
         raise DataError(
             f"{file_name} is not a rank file",
             seen=f"{len(ranks):,} usable lines",

@@ -95,7 +95,12 @@ class Recipe:
             "sources": [source.source for source in self.sources],
             "shards": [asdict(shard) for shard in self.shards],
         }
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        return _hash(decisive)
+
+    @property
+    def counts_sha256(self) -> str:
+        """The hash of everything: what was got, the ids and the plan's own hash as well."""
+        return _hash(asdict(self))
 
 
 _DECISIVE = (
@@ -115,11 +120,16 @@ _DECISIVE = (
 )
 
 
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def publish_recipe(paths: Paths, recipe: Recipe) -> None:
     """Publish the recipe; its plan must be published before it."""
     import tomli_w
 
-    value = {"sha256": recipe.sha256} | {key: item for key, item in asdict(recipe).items() if item is not None}
+    hashes = {"sha256": recipe.sha256, "counts_sha256": recipe.counts_sha256}
+    value = hashes | {key: item for key, item in asdict(recipe).items() if item is not None}
     text = f"# Made by `python -m dataprep.pack`; the plan is plans/{recipe.name}.parquet.\n" + tomli_w.dumps(value)
     publish_bytes(paths.recipes / f"{recipe.name}.toml", text.encode())
 
@@ -141,15 +151,16 @@ def read_recipe(file: Path) -> Recipe:
     """The recipe at `file`. Raises DataError when it is damaged or was edited."""
     try:
         value: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-        stated = value.pop("sha256")
+        stated = (value.pop("sha256"), value.pop("counts_sha256"))
         value["mix"] = tuple(value["mix"])
         value["sources"] = tuple(RecipeSource(**source) for source in value["sources"])
         value["shards"] = tuple(RecipeShard(**shard) for shard in value["shards"])
         recipe = Recipe(budget_tokens=value.pop("budget_tokens", None), **value)
+        found = (recipe.sha256, recipe.counts_sha256)
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(file, f"{type(error).__name__}: {error}", "a recipe as pack wrote it") from None
-    if recipe.sha256 != stated or recipe.name != file.stem:
-        raise _damaged(file, f"sha256 {recipe.sha256[:12]}… of {recipe.name!r}", f"{stated[:12]}… of {file.stem!r}")
+    if found != stated or recipe.name != file.stem:
+        raise _damaged(file, f"hashes {_short(found)} of {recipe.name!r}", f"{_short(stated)} of {file.stem!r}")
     return recipe
 
 
@@ -170,6 +181,10 @@ def newest_recipe(paths: Paths) -> str:
             fix="python -m dataprep.pack --mix 30:70 --tokens 1B",
         )
     return names[-1]
+
+
+def _short(hashes: tuple[Any, ...]) -> str:
+    return ", ".join(f"{str(item)[:12]}…" for item in hashes)
 
 
 def _damaged(file: Path, seen: str, wanted: str) -> DataError:

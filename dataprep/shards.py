@@ -8,20 +8,22 @@ Run: make shards N=178, or python -m dataprep.shards --source fineweb-edu --n 17
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from dataprep import manifest, quantity
+from dataprep.asked import publish_asked
 from dataprep.bins import Receipt, check_files, read_receipt
 from dataprep.console import Progress, print_json, size, table
 from dataprep.encode import ENCODER_VERSION, encode_shard
 from dataprep.errors import EXIT_INTERRUPTED, DataError, Parser, QuernError, run
 from dataprep.index import print_notes
-from dataprep.listing import ListedFile, Listing, list_source, select
+from dataprep.listing import REMOTE_KINDS, ListedFile, Listing, list_source, select
 from dataprep.paths import Paths, find_paths
-from dataprep.publish import publish_json, sha256_file, sweep
+from dataprep.publish import sha256_file, sweep
 from dataprep.raw import check_space, fetch_shard
 from dataprep.sources import find_source, load_catalogue
 from dataprep.supply import check_tokenizer
@@ -68,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     job = Job(listing=listing, paths=paths, vocab=vocab, offline=args.offline, engine=args.engine)
     for folder in (paths.raw(source.name), job.folder, paths.vocab, paths.source_record(source.name).parent):
         sweep(folder)
-    _record_what_was_asked(job, files)
+    publish_asked(paths, listing, files, vocab.name)
     outcomes = _bring(job, files, args.workers, quiet=args.json)
     rebuilt = manifest.rebuild(paths)
     gaps = [outcome for outcome in outcomes if outcome.gap]
@@ -114,29 +116,28 @@ def _bring(job: Job, files: Sequence[ListedFile], n_workers: int, *, quiet: bool
     with Progress(job.listing.source.name, sum(file.bytes or 0 for file in missing), quiet=quiet) as progress:
         if outcomes:
             progress.say(f"{len(outcomes):,} of {len(files):,} shards are held already")
-        for outcome in _fetch_and_encode(job, missing, n_workers):
+        for outcome in _fetch_and_encode(job, missing, n_workers, progress.advance):
             outcomes[outcome.file] = outcome
-            progress.advance(outcome.file.bytes or 0)
             progress.say(_line(outcome))
     return [outcomes[file] for file in files]
 
 
-def _fetch_and_encode(job: Job, files: Sequence[ListedFile], n_workers: int) -> Iterator[Outcome]:
+def _fetch_and_encode(
+    job: Job, files: Sequence[ListedFile], n_workers: int, advance: Callable[[int], None]
+) -> Iterator[Outcome]:
     """Yield outcomes as they come: a file is encoded while others are still on their way.
 
     Threads are enough: downloads wait, and pyarrow, gigatoken and hashlib all leave the interpreter free.
     """
     with ThreadPoolExecutor(FETCHERS) as fetchers, ThreadPoolExecutor(n_workers) as encoders:
-        fetching = {
-            fetchers.submit(fetch_shard, job.listing, file, job.paths, offline=job.offline, engine=job.engine): file
-            for file in files
+        pending: dict[Future[Path] | Future[Receipt], ListedFile] = {
+            fetchers.submit(_fetch, job, file, advance): file for file in files
         }
-        encoding: dict[Future[Receipt], ListedFile] = {}
         try:
-            while fetching or encoding:
-                finished, _ = wait([*fetching, *encoding], return_when=FIRST_COMPLETED)
+            while pending:
+                finished, _ = wait(cast("list[Future[Any]]", list(pending)), return_when=FIRST_COMPLETED)
                 for future in finished:
-                    file = fetching.pop(future, None) or encoding.pop(future)
+                    file = pending.pop(future)
                     try:
                         result = future.result()
                     except QuernError as gap:
@@ -145,7 +146,7 @@ def _fetch_and_encode(job: Job, files: Sequence[ListedFile], n_workers: int) -> 
                     if isinstance(result, Receipt):
                         yield Outcome(file=file, receipt=result, made=True)
                     else:
-                        encoding[encoders.submit(_encode, job, result)] = file
+                        pending[encoders.submit(_encode, job, result)] = file
         except KeyboardInterrupt:
             # A download may hang for a minute; everything published is whole, so leave at once.
             print("\nstopped; finished shards are kept, the same command goes on from here", file=sys.stderr)
@@ -156,26 +157,16 @@ def _fetch_and_encode(job: Job, files: Sequence[ListedFile], n_workers: int) -> 
             raise
 
 
+def _fetch(job: Job, file: ListedFile, advance: Callable[[int], None]) -> Path:
+    path = fetch_shard(job.listing, file, job.paths, offline=job.offline, engine=job.engine, report=advance)
+    if job.listing.source.kind not in REMOTE_KINDS:
+        advance(file.bytes or 0)  # nothing travelled: the whole file is here at once
+    return path
+
+
 def _encode(job: Job, file: Path) -> Receipt:
     listing = job.listing
     return encode_shard(file, listing.source, revision=listing.revision, vocab=job.vocab, folder=job.folder)
-
-
-def _record_what_was_asked(job: Job, files: Sequence[ListedFile]) -> None:
-    """Keep the request, so that a later query can tell what is missing from what was never asked."""
-    source = job.listing.source
-    asked = [{"shard": f.shard, "split": f.split, "name": f.name, "bytes": f.bytes, "sha256": f.sha256} for f in files]
-    record = {
-        "source": source.name,
-        "kind": source.kind,
-        "repo": source.repo,
-        "revision": job.listing.revision,
-        "licence": source.licence,
-        "holdout": list(source.holdout),
-        "tokenizer": job.vocab.name,
-        "asked": asked,
-    }
-    publish_json(job.paths.source_record(source.name), record)
 
 
 def _line(outcome: Outcome) -> str:

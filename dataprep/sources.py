@@ -84,7 +84,7 @@ def shard_name(file_name: str) -> str:
 def _read(file: Path) -> dict[str, Source]:
     try:
         entries = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(
             f"there is no catalogue at {file}", seen="no such file", wanted="a TOML file", fix="check --catalogue"
         ) from None
@@ -99,7 +99,7 @@ def _source(file: Path, name: str, entry: Any) -> Source:
     if not isinstance(entry, dict) or not _NAME.fullmatch(name):
         _refuse(file, name, None, f"{name!r} is not a source", "a [table] named in a-z, 0-9, '.', '_' and '-'")
     kind = entry.get("kind")
-    if kind not in _REQUIRED or (kind == "python" and file != BUILT_IN):
+    if not isinstance(kind, str) or kind not in _REQUIRED or (kind == "python" and file != BUILT_IN):
         _refuse(file, name, "kind", f"kind = {kind!r}", "local, hub or url")
     _check_keys(file, name, entry, kind)
     layout = next(layout for layout in LAYOUTS if layout in entry)
@@ -185,7 +185,8 @@ def _refuse(file: Path, name: str, key: str | None, seen: str, wanted: str) -> N
 def _line_of(file: Path, name: str, key: str | None) -> int:
     """The line of `key` in table `name`, or of the table's header: tomllib keeps no positions."""
     lines = file.read_text(encoding="utf-8").splitlines()
-    header = re.compile(rf'\s*\[\s*"?{re.escape(name)}"?\s*[\].]')
+    quoted = rf"""["']?{re.escape(name)}["']?\s*"""
+    header = re.compile(rf"\s*(\[\s*{quoted}[\].]|{quoted}=)")
     start = next((number for number, line in enumerate(lines) if header.match(line)), 0)
     for number, line in enumerate(lines[start + 1 :], start + 1):
         if line.lstrip().startswith("["):

@@ -9,6 +9,7 @@ Run: python -m dataprep.sql "SELECT source, sum(tokens) FROM shards GROUP BY sou
 import argparse
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,30 @@ def ask(paths: Paths, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         with duckdb.connect(str(copy), read_only=True) as connection:
             try:
                 answer = connection.execute(query)
-                return [column[0] for column in answer.description or ()], answer.fetchall()
+                if answer is None or not answer.description:
+                    raise _refusal("no question: nothing to answer")
+                return _distinct([column[0] for column in answer.description]), answer.fetchall()
             except duckdb.Error as error:
-                raise UsageError(
-                    "the query cannot be answered",
-                    seen=" ".join(str(error).split("\n\n", maxsplit=1)[0].split()),
-                    wanted="SQL over the tables of manifests/README.md",
-                    fix='python -m dataprep.sql "SHOW TABLES", or --file with one of manifests/queries/',
-                ) from None
+                raise _refusal(str(error).split("\n\n", maxsplit=1)[0]) from None
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Column names, the second `x` as `x_1`: JSON would silently keep only the last."""
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        distinct.append(f"{name}_{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return distinct
+
+
+def _refusal(seen: str) -> UsageError:
+    return UsageError(
+        "the query cannot be answered",
+        seen=" ".join(seen.split()),
+        wanted="SQL over the tables of manifests/README.md",
+        fix='python -m dataprep.sql "SHOW TABLES", or --file with one of manifests/queries/',
+    )
 
 
 def _query(args: argparse.Namespace) -> str:
@@ -66,7 +83,7 @@ def _query(args: argparse.Namespace) -> str:
         return args.query
     try:
         return args.file.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(
             f"there is no query file {args.file}", seen="no file", wanted="a .sql file", fix="ls manifests/queries"
         ) from None

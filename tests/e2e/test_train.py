@@ -16,11 +16,10 @@ from safetensors.torch import load_file
 
 from dataprep import pack
 from dataprep.errors import DataError, UsageError
-from dataprep.ledger import rows_in_weights, steps_with_weights
+from dataprep.ledger import read_journal, rows_in_weights, steps_with_weights
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
 from train.config import parse_config
-from train.journal import read_journal
 from train.loop import Attempt, train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -89,12 +88,12 @@ def disturbed(root: Path, where: str, wanted: str, *flags: str, ranks: int = 1) 
 
 
 def records(root: Path, run: str, kind: str) -> list[dict[str, Any]]:
-    return [record for record in read_journal(root / "runs" / run / "journal.jsonl") if record["kind"] == kind]
+    return [record for record in read_journal(root / "runs" / run / "journal.jsonl").records if record["kind"] == kind]
 
 
 def losses(root: Path, run: str) -> list[float]:
     """The loss of each step that is in the weights."""
-    kept = steps_with_weights(read_journal(root / "runs" / run / "journal.jsonl"))
+    kept = steps_with_weights(read_journal(root / "runs" / run / "journal.jsonl").records)
     return [record["loss"] for record in kept if record["in_weights"]]
 
 
@@ -111,7 +110,7 @@ def assert_same_end(root: Path, run: str, wanted: str, tolerance: float) -> None
 
 def assert_journal_adds_up(root: Path, run: str) -> None:
     recipe = load_recipe(Paths(root=root), "mix")
-    journal = read_journal(root / "runs" / run / "journal.jsonl")
+    journal = read_journal(root / "runs" / run / "journal.jsonl").records
     ranges = rows_in_weights(journal)
     assert [ranges[0].row_from, *(each.row_to for each in ranges)] == [
         *(each.row_from for each in ranges),
@@ -172,7 +171,9 @@ def test_killed_twice_and_torn_a_run_ends_as_if_undisturbed(root: Path) -> None:
 
     assert_same_end(root, "killed", "whole", 1e-6)
     assert_journal_adds_up(root, "killed")
-    lost = [r for r in steps_with_weights(read_journal(root / "runs/killed/journal.jsonl")) if not r["in_weights"]]
+    lost = [
+        r for r in steps_with_weights(read_journal(root / "runs/killed/journal.jsonl").records) if not r["in_weights"]
+    ]
     assert [record["step"] for record in lost] == [21, 22, 23]
     assert [record["status"] for record in records(root, "killed", "end")] == ["finished"]
     assert records(root, "killed", "end")[0]["step"] == n_steps

@@ -3,12 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import run_in
 
 from dataprep import verify
+from dataprep.paths import Paths
+from dataprep.recipe import load_recipe, publish_recipe
 
 
 @pytest.fixture
@@ -78,14 +81,24 @@ def edit_recipe(root: Path) -> None:
 
 
 def overstate_recipe(root: Path) -> None:
-    """A count that the hash does not cover: only counting the plan again can tell."""
-    file = root / "manifests/recipes/mix.toml"
-    file.write_text(file.read_text().replace("tokens = 66290", "tokens = 66291", 1))
+    """A lie with all its hashes in order: only counting the plan again can tell."""
+    recipe = load_recipe(Paths(root=root), "mix")
+    publish_recipe(Paths(root=root), replace(recipe, tokens=recipe.tokens + 1))
 
 
 def misplace_left_over(root: Path) -> None:
-    file = root / "manifests/recipes/mix.toml"
-    file.write_text(file.read_text().replace("left_over_tokens = 377", "left_over_tokens = 376"))
+    recipe = load_recipe(Paths(root=root), "mix")
+    beta = replace(recipe.sources[1], left_over_tokens=recipe.sources[1].left_over_tokens - 1)
+    publish_recipe(Paths(root=root), replace(recipe, sources=(recipe.sources[0], beta)))
+
+
+def spoil_record(root: Path) -> None:
+    (root / "data/sources/alpha.json").write_text("[]")
+
+
+def spoil_journal(root: Path) -> None:
+    (root / "runs/lost").mkdir(parents=True)
+    (root / "runs/lost/journal.jsonl").write_text('{"kind": "start", "attempt": 1}\n')
 
 
 DAMAGE: dict[Callable[[Path], None], tuple[list[str], set[str]]] = {
@@ -97,6 +110,8 @@ DAMAGE: dict[Callable[[Path], None], tuple[list[str], set[str]]] = {
     ),
     flip_docs: (["--full"], {"tokens = bin bytes / 2", "one end token closes each document"}),
     spoil_receipt: ([], {"receipts can be read", "planned shards are unchanged"}),
+    spoil_record: ([], {"every shard asked for is held"}),
+    spoil_journal: ([], {"ledgers agree with checkpoints"}),
     lose_shard: ([], {"every shard asked for is held"}),
     change_vocabulary: ([], {"bins carry their vocabulary's fingerprint"}),
     flip_plan: (

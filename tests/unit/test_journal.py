@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from dataprep.errors import DataError, UsageError
-from train.journal import Journal, read_journal
+from dataprep.ledger import read_journal
+from train.journal import Journal
 
 
 def write_two(file: Path) -> None:
     journal = Journal(file)
-    journal.write("start", step=0)
-    journal.write("step", step=1, loss=2.5)
+    journal.write("eval", step=0)
+    journal.write("note", step=1, loss=2.5)
     journal.close()
 
 
@@ -21,12 +22,12 @@ def test_records_come_back_in_order_with_their_attempt(tmp_path: Path) -> None:
     file = tmp_path / "run" / "journal.jsonl"
     write_two(file)
     write_two(file)
-    assert read_journal(file) == [
-        {"kind": "start", "attempt": 1, "step": 0},
-        {"kind": "step", "attempt": 1, "step": 1, "loss": 2.5},
-        {"kind": "start", "attempt": 2, "step": 0},
-        {"kind": "step", "attempt": 2, "step": 1, "loss": 2.5},
-    ]
+    assert read_journal(file).records == (
+        {"kind": "eval", "attempt": 1, "step": 0},
+        {"kind": "note", "attempt": 1, "step": 1, "loss": 2.5},
+        {"kind": "eval", "attempt": 2, "step": 0},
+        {"kind": "note", "attempt": 2, "step": 1, "loss": 2.5},
+    )
 
 
 def test_a_torn_last_line_is_cut_off_and_said(tmp_path: Path) -> None:
@@ -34,13 +35,13 @@ def test_a_torn_last_line_is_cut_off_and_said(tmp_path: Path) -> None:
     write_two(file)
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"kind": "st')
-    assert len(read_journal(file)) == 2
+    assert len(read_journal(file).records) == 2
     journal = Journal(file)
     assert journal.torn_bytes == 12
     assert file.read_bytes() == whole
-    journal.write("end", step=1)
+    journal.write("eval", step=1)
     journal.close()
-    assert [json.loads(line)["kind"] for line in file.read_text().splitlines()] == ["start", "step", "end"]
+    assert [json.loads(line)["kind"] for line in file.read_text().splitlines()] == ["eval", "note", "eval"]
 
 
 @pytest.mark.parametrize("line", [b"not json", b"[]", b'{"kind": "step"}', b""])
@@ -80,7 +81,7 @@ def test_numbers_that_json_cannot_say_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         journal.write("step", loss=float("nan"))
     journal.close()
-    assert read_journal(tmp_path / "journal.jsonl") == []
+    assert read_journal(tmp_path / "journal.jsonl").records == ()
 
 
 def test_a_rank_that_is_not_the_first_keeps_nothing(tmp_path: Path) -> None:

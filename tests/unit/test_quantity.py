@@ -54,13 +54,11 @@ def test_no_text_makes_another_error_than_a_refusal(text: str) -> None:
             assert repr(text) in str(refusal)  # noqa: PT017 -- not every text is refused
 
 
-@pytest.mark.xfail(raises=KeyError, reason="bug: IGNORECASE lets the Kelvin sign stand for K")
 def test_the_kelvin_sign_is_no_suffix() -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         count("5\u212a")
 
 
-@pytest.mark.xfail(reason="bug: Decimal rounds beyond 28 digits")
 def test_a_count_of_thirty_digits_is_not_rounded() -> None:
     assert count("123456789012345678901234567891") == 123456789012345678901234567891
 

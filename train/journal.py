@@ -1,0 +1,89 @@
+"""The journal: what a run did, one JSON line per event, appended and never rewritten.
+
+In:  records as the loop makes them. Out: runs/<run>/journal.jsonl, from which the manifest is built.
+Holds: one os.write per record, so a killed writer tears the last line at most, and the next one cuts that off;
+       one writer at a time, by a lock that dies with its process.
+{"kind": "step", "attempt": 1, "step": 7, "row_from": 48, "row_to": 56, "tokens": 512, …}
+"""
+
+import errno
+import fcntl
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dataprep.errors import UsageError
+from dataprep.ledger import Record, read_journal
+from dataprep.publish import sync
+
+
+class Journal:
+    """An open journal and the attempt it writes for."""
+
+    def __init__(self, file: Path | None) -> None:
+        """Open for appending; None gives one that keeps nothing, for ranks that are not the first.
+
+        Raises UsageError when another process writes it, DataError when it is damaged.
+        """
+        self._descriptor: int | None = None
+        self.torn_bytes, self.attempt = 0, 0
+        self.records: list[Record] = []
+        if file is None:
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        _lock(self._descriptor, file)
+        self.torn_bytes = _cut_torn_line(self._descriptor, file)
+        self.records = list(read_journal(file).records)
+        self.attempt = 1 + max((record["attempt"] for record in self.records), default=0)
+        sync(file.parent)
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append one record."""
+        if self._descriptor is None:
+            return
+        line = json.dumps({"kind": kind, "attempt": self.attempt, **fields}, ensure_ascii=False, allow_nan=False)
+        block = f"{line}\n".encode()
+        if os.write(self._descriptor, block) != len(block):  # half a line: the next opening cuts it off
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "journal.jsonl")
+
+    def make_durable(self) -> None:
+        """Wait until every record is on the disk."""
+        if self._descriptor is not None:
+            os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Make everything durable and give up the lock."""
+        self.make_durable()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _lock(descriptor: int, file: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UsageError(
+            f"run {file.parent.name!r} is being trained by another process",
+            seen="its journal is locked",
+            wanted="one writer at a time",
+            fix="wait for it, stop it, or give this one another name: --run-name NAME",
+        ) from None
+
+
+def _cut_torn_line(descriptor: int, file: Path) -> int:
+    """Remove what follows the last newline; returns how many bytes that was."""
+    content = file.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.ftruncate(descriptor, whole)
+    return len(content) - whole

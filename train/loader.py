@@ -1,0 +1,94 @@
+"""The loader: rows as a pure function of plan, row range and rank, gathered from memory-mapped bins.
+
+In:  a recipe's plan and bins. Out: `RankRows`, inputs and targets of one rank's share of one step.
+Holds: the ranks' shares, in rank order, are the step's rows in plan order; padding is never a target.
+Rule: targets are bin[start : start + length], inputs the same one earlier, the end token before position 0.
+Rows [0, 5) at 2 ranks x micro-batch 2 x accumulation 2: rank 0 takes rows 0-3, rank 1 row 4 and three empty ones.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataprep.bins import open_bin
+from dataprep.packing import Segments
+from dataprep.paths import Paths
+from dataprep.plan import Plan, RowHash, open_plan
+from dataprep.recipe import Recipe
+from train.batch import Batch
+from train.head import UNCOUNTED
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankRows:
+    """One rank's share of a step: int64 arrays_AMT (accumulation, micro-batch, seq_len) and what they are."""
+
+    inputs_AMT: np.ndarray
+    targets_AMT: np.ndarray
+    segments: Segments
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the plan in here, counted from the segments."""
+        return int(self.segments.length.sum())
+
+    @property
+    def n_loss_tokens(self) -> int:
+        """Targets that count, counted from the targets."""
+        return int(np.count_nonzero(self.targets_AMT != UNCOUNTED))
+
+
+class Loader:
+    """Reads any rows of a plan. Holds maps, no position: where training stands is the caller's one integer."""
+
+    def __init__(self, paths: Paths, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._plan: Plan = open_plan(paths, recipe)
+        self._bins = [
+            open_bin(
+                paths, recipe.tokenizer, shard.source, shard.shard, tokens=shard.tokens, bin_sha256=shard.bin_sha256
+            )
+            for shard in recipe.shards
+        ]
+
+    def rank_rows(self, row_from: int, row_to: int, *, batch: Batch, rank: int) -> RankRows:
+        """Rank `rank`'s share of the step that takes rows [row_from, row_to)."""
+        first = min(row_from + rank * batch.rank_rows, row_to)
+        last = min(first + batch.rank_rows, row_to)
+        segments = self._plan.segments(first, last)
+        inputs_RT, targets_RT = self._gather(segments, first, batch.rank_rows)
+        shape = (batch.accumulation, batch.micro_batch, batch.seq_len)
+        return RankRows(inputs_AMT=inputs_RT.reshape(shape), targets_AMT=targets_RT.reshape(shape), segments=segments)
+
+    def _gather(self, segments: Segments, first_row: int, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Fill rows segment by segment; what no segment fills stays padding."""
+        inputs_RT = np.full((n_rows, self.recipe.seq_len), self.recipe.pad_id, dtype=np.int64)
+        targets_RT = np.full_like(inputs_RT, UNCOUNTED)
+        filled = np.zeros(n_rows, dtype=np.int64)
+        columns = (segments.row - first_row, segments.shard, segments.start, segments.length)
+        for row, shard, start, length in zip(*(column.tolist() for column in columns), strict=True):
+            place = slice(filled[row], filled[row] + length)
+            tokens = self._bins[shard]
+            targets_RT[row, place] = tokens[start : start + length]
+            inputs_RT[row, place.start] = tokens[start - 1] if start else self.recipe.end_id
+            inputs_RT[row, place.start + 1 : place.stop] = targets_RT[row, place.start : place.stop - 1]
+            filled[row] += length
+        return inputs_RT, targets_RT
+
+
+def handed_out(loader: Loader, batch: Batch, rank: int) -> list[Segments]:
+    """What one rank is handed over the whole plan, step by step."""
+    n_rows = loader.recipe.plan_rows
+    return [
+        loader.rank_rows(row_from, min(row_from + batch.rows, n_rows), batch=batch, rank=rank).segments
+        for row_from in range(0, n_rows, batch.rows)
+    ]
+
+
+def row_stream_hash(loader: Loader, of_ranks: list[list[Segments]]) -> str:
+    """RowHash of what all ranks were handed: by step, then by rank. Equal to the packer's if nothing is wrong."""
+    row_hash = RowHash(loader.recipe.shards)
+    for of_step in zip(*of_ranks, strict=True):
+        for segments in of_step:
+            row_hash.update(segments)
+    return row_hash.hexdigest()

@@ -1,0 +1,122 @@
+"""Ranks: one process by itself, or one of several that torchrun started; the only file with collectives.
+
+In:  torchrun's environment variables and --device. Out: `Ranks`: who I am, where I compute, sums over all.
+Holds: one process uses no process group; a silent peer ends the run after ten minutes instead of hanging it.
+"""
+
+import contextlib
+import gc
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from dataprep.errors import EnvironmentProblem, QuernError
+
+_TIMEOUT = timedelta(minutes=10)  # the others wait this long while the first rank writes a checkpoint
+# Dense bf16 peaks in FLOP/s, from the maker's data sheets.
+_PEAK_FLOPS = {"B200": 2.25e15, "H200": 9.89e14, "H100": 9.89e14, "A100": 3.12e14}
+Prepared = TypeVar("Prepared")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """One process among `world_size` equal ones."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank prints, journals and saves."""
+        return self.rank == 0
+
+    @property
+    def hardware(self) -> str:
+        """What computes, in words."""
+        if self.device.type == "cuda":
+            return f"{self.world_size} x {torch.cuda.get_device_name(self.device)}"
+        return f"CPU, {self.world_size} process(es) of {torch.get_num_threads()} thread(s)"
+
+    @property
+    def peak_flops(self) -> float | None:
+        """One device's peak; None where it is not known."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
+        return next((flops for known, flops in _PEAK_FLOPS.items() if known in name), None)
+
+    def say(self, line: str) -> None:
+        """Print once, not once per rank."""
+        if self.is_first:
+            print(line, flush=True)
+
+    def sum_counts(self, *counts: int) -> list[int]:
+        """Exact sums of whole numbers over all ranks."""
+        return [int(count) for count in self._summed(torch.tensor(counts, dtype=torch.int64)).tolist()]
+
+    def sum_scalar(self, value: torch.Tensor) -> float:
+        """Sum of a scalar over all ranks, in float64."""
+        return float(self._summed(value.detach().double()).item())
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in rank order."""
+        values = [value] * self.world_size
+        if self.world_size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def agree(self, prepare: Callable[[], Prepared]) -> Prepared:
+        """Run `prepare` everywhere; if any rank refuses, all leave, and the first to refuse says why."""
+        prepared, refusal = None, None
+        try:
+            prepared = prepare()
+        except QuernError as error:
+            refusal = error
+        refused_by = [rank for rank, refuses in enumerate(self.gather(refusal is not None)) if refuses]
+        if refusal is not None and refused_by[0] == self.rank:
+            raise refusal
+        if refused_by:
+            raise SystemExit(refusal.exit_code if refusal else 1)
+        return prepared  # pyright: ignore[reportReturnType] -- no refusal: `prepare` returned
+
+    def _summed(self, values: torch.Tensor) -> torch.Tensor:
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+
+@contextlib.contextmanager
+def joined(device_name: str | None) -> Iterator[Ranks]:
+    """Join the process group if torchrun made one; leave it cleanly."""
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = _device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
+    if world_size == 1:
+        yield Ranks(rank=0, world_size=1, device=device)
+        return
+    # Counts and objects travel by gloo even beside GPUs: they never make a GPU wait.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    try:
+        yield Ranks(rank=rank, world_size=world_size, device=device)
+        dist.barrier()  # a rank that leaves while the first still saves is taken for a crash now and then
+    finally:
+        gc.collect()  # a model wrapped by DDP holds on to the group, whose threads must end before the process does
+        dist.destroy_process_group()
+
+
+def _device(name: str | None, local_rank: int) -> torch.device:
+    if (name or "cuda") == "cpu" or (name is None and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise EnvironmentProblem(
+            f"local rank {local_rank} has no GPU of its own",
+            seen=f"{torch.cuda.device_count()} GPUs",
+            wanted=f"at least {local_rank + 1}",
+            fix="fewer processes (--nproc_per_node), or --device cpu",
+        )
+    torch.cuda.set_device(local_rank)
+    torch.set_float32_matmul_precision("high")
+    return torch.device("cuda", local_rank)

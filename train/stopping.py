@@ -1,0 +1,52 @@
+"""Stopping: signals become a question that the loop asks between steps.
+
+In:  SIGTERM, SIGINT, SIGHUP. Out: `asked` is true once someone wants the run to end.
+Holds: the step in progress is finished and saved; a second SIGINT leaves at once; a lost terminal changes nothing.
+`with listening() as stop: … if stop.asked: …`
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from dataprep.errors import EXIT_INTERRUPTED
+
+# Ctrl-C reaches a rank twice, from the terminal and from torchrun: the echo is no second wish.
+_ECHO_SECONDS = 3.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
+
+
+class StopRequest:
+    """Whether someone asked, and since when."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._interrupted_at: float | None = None
+
+    def on_terminate(self, _signal: int, _frame: FrameType | None) -> None:
+        """SIGTERM: stop after this step."""
+        self.asked = True
+
+    def on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
+        """SIGINT: stop after this step; once more: now."""
+        now = time.monotonic()
+        if self._interrupted_at is not None and now - self._interrupted_at > _ECHO_SECONDS:
+            # No clean-up: it is what hangs when someone presses twice. Temps are swept by the next start.
+            os._exit(EXIT_INTERRUPTED)
+        self._interrupted_at = self._interrupted_at or now
+        self.asked = True
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[StopRequest]:
+    """Turn signals into a StopRequest while the block runs."""
+    stop = StopRequest()
+    handlers = {signal.SIGTERM: stop.on_terminate, signal.SIGINT: stop.on_interrupt, signal.SIGHUP: signal.SIG_IGN}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
