@@ -22,7 +22,7 @@ demo: install ## no downloads: corpus, bins, a 70:30 plan, a minute of training,
 	$(PY) -m dataprep.shards --source python-docs --n 3 --tokenizer python-8k
 	$(PY) -m dataprep.shards --source python-qa --n 1 --tokenizer python-8k
 	$(PY) -m dataprep.pack --mix 70:30 --sources python-docs,python-qa --tokenizer python-8k --name demo --seq-len 256 --tokens 600K
-	.venv/bin/torchrun --standalone --nproc_per_node=1 train/main.py --manifest --recipe demo --run-name demo --model tiny
+	.venv/bin/torchrun --standalone --nproc_per_node=1 train/main.py --manifest --recipe demo --run-name demo --model tiny --prompt "User: What does json.loads do?"
 	$(PY) -m dataprep.sql --file manifests/queries/tokens_per_source.sql
 	$(PY) -m dataprep.sql --file manifests/queries/seen.sql
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dataprep import quantity
-from dataprep.console import print_json
+from dataprep.console import print_json, print_next
 from dataprep.errors import Parser, UsageError, run
 from dataprep.listing import list_source, select
 from dataprep.merges import RawShard, measure, train_ranks
@@ -113,7 +113,7 @@ def _report(asked: Namespace, facts: dict[str, Any]) -> None:
     first = asked.sources[0]
     n_train = facts.get("shards", {}).get(first, asked.n or 1)
     catalogue = f" --catalogue {asked.catalogue}" if asked.catalogue else ""
-    print(f"next: python -m dataprep.shards --source {first} --n {n_train} --tokenizer {asked.name}{catalogue}")
+    print_next(f"python -m dataprep.shards --source {first} --n {n_train} --tokenizer {asked.name}{catalogue}")
 
 
 def _check(asked: Namespace) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from dataprep.errors import as_typed
+
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -41,6 +43,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def print_json(value: Any) -> None:
     """Exact numbers for machines, one document on stdout."""
     print(json.dumps(_plain(value), indent=2, default=str, allow_nan=False))
+
+
+def print_next(command: str) -> None:
+    """The last line of a verb: what to run next, ready to be pasted."""
+    print(f"next: {as_typed(command)}")
 
 
 class Progress:

@@ -143,5 +143,5 @@ def _unreadable(file: Path, seen: str) -> DataError:
         f"{file.name} cannot be read",
         seen=seen,
         wanted="a whole parquet or jsonl file with at least one row",
-        fix=f"rm {file}; then the same command again (or take a broken local file out of its folder)",
+        fix=f"put a whole copy in its place (a fetched one comes again after rm {file}); then the same command",
     )

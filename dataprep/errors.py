@@ -8,8 +8,10 @@ Holds: a user's mistake never ends in a traceback; a programmer's mistake always
 import argparse
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 EXIT_INTERRUPTED = 130
@@ -42,7 +44,7 @@ class QuernError(Exception):
 
     def __init__(self, what: str, *, seen: object, wanted: object, fix: str) -> None:
         self.what, self.seen, self.wanted, self.fix = what, seen, wanted, fix
-        what, seen, wanted, fix = (" ".join(str(part).splitlines()) for part in (what, seen, wanted, fix))
+        what, seen, wanted, fix = (" ".join(str(part).splitlines()) for part in (what, seen, wanted, as_typed(fix)))
         super().__init__(f"error: {what}\n  seen: {seen}, wanted: {wanted}\n  fix:  {fix}")
 
 
@@ -68,6 +70,19 @@ class EnvironmentProblem(QuernError):  # noqa: N818 -- EnvironmentError is a nam
     """The machine cannot do it: no space, no permission, no device, no package."""
 
     exit_code = 5
+
+
+def as_typed(command: str) -> str:
+    """`command` as this person must type it: in a virtual environment that is not activated, by its path.
+
+    >>> as_typed("python -m dataprep.index")  # started as .venv/bin/python
+    '.venv/bin/python -m dataprep.index'
+    """
+    if sys.prefix == sys.base_prefix or os.environ.get("VIRTUAL_ENV"):
+        return command
+    folder = Path(sys.prefix, "bin")
+    folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    return re.sub(r"(?<![\w./-])(python|torchrun)(?= -| train/)", rf"{folder}/\1", command)
 
 
 class Parser(argparse.ArgumentParser):

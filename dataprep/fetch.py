@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dataprep import hub
-from dataprep.console import print_json, size
+from dataprep.console import print_json, print_next, size
 from dataprep.errors import DataError, Parser, run
 from dataprep.listing import ListedFile, Listing, command_for_source, list_source, select
 from dataprep.paths import Paths, find_paths
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             fix=command_for_source(source, n_train),
         )
     if not asked.json:
-        print(f"next: make shards SOURCE={source.name} N={n_train}")
+        print_next(f"make shards SOURCE={source.name} N={n_train}")
     return 0
 
 

@@ -8,6 +8,7 @@ Run: python -m dataprep.index
 import sys
 
 from dataprep import manifest
+from dataprep.console import print_next
 from dataprep.errors import Parser, run
 from dataprep.paths import find_paths
 
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     held = ", ".join(f"{count:,} {table}" for table, count in rebuilt.lines_by_table.items())
     print(f"{paths.shown(paths.database)}: {held or 'nothing yet'}")
     print_notes(rebuilt)
-    print('next: python -m dataprep.sql "FROM supply"')
+    print_next('python -m dataprep.sql "FROM supply"')
     return 0
 
 

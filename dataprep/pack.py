@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from dataprep import manifest, quantity
-from dataprep.console import print_json, table
+from dataprep.console import print_json, print_next, table
 from dataprep.errors import DataError, Parser, UsageError, run
 from dataprep.index import print_notes
 from dataprep.packing import Segments
@@ -145,7 +145,7 @@ def _report(paths: Paths, recipe: Recipe, *, made: bool) -> None:
         print(
             f"budget {recipe.budget_tokens:,}: {recipe.budget_tokens % recipe.seq_len:,} tokens less than a row unused"
         )
-    print(f"next: torchrun --standalone --nproc_per_node=1 train/main.py --manifest --recipe {recipe.name}")
+    print_next(f"torchrun --standalone --nproc_per_node=1 train/main.py --manifest --recipe {recipe.name}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any, cast
 from dataprep import manifest, quantity
 from dataprep.asked import publish_asked
 from dataprep.bins import Receipt, check_files, read_receipt
-from dataprep.console import Progress, print_json, size, table
+from dataprep.console import Progress, print_json, print_next, size, table
 from dataprep.encode import ENCODER_VERSION, encode_shard
 from dataprep.errors import EXIT_INTERRUPTED, DataError, Parser, QuernError, run
 from dataprep.index import print_notes
@@ -199,7 +199,7 @@ def _report(job: Job, outcomes: Sequence[Outcome]) -> None:
         print(f"next: the same command again fetches only what is missing ({source})", file=sys.stderr)
     else:
         print(f"complete: every shard asked for is in {paths.shown(job.folder)}")
-        print(f"next: python -m dataprep.pack --mix 1 --sources {source} --tokens …")
+        print_next(f"python -m dataprep.pack --mix 1 --sources {source}")
 
 
 def _report_json(job: Job, outcomes: Sequence[Outcome]) -> None:

@@ -8,7 +8,7 @@ Run: python -m dataprep.verify, or with --full to hash every byte and recount ev
 import argparse
 
 from dataprep.checks import Finding, check_data
-from dataprep.console import print_json
+from dataprep.console import print_json, print_next
 from dataprep.errors import DataError, Parser, run
 from dataprep.paths import find_paths
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
             _print(finding)
         print(f"{len(findings) - len(failed)} of {len(findings)} invariants hold")
         if not args.full:
-            print("next: python -m dataprep.verify --full   (hashes every byte)")
+            print_next("python -m dataprep.verify --full   # hashes every byte")
     return DataError.exit_code if failed else 0
 
 

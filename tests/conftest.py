@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from dataprep import pack, shards
 from dataprep.paths import Paths
 from dataprep.rank_file import format_ranks
 from dataprep.vocab_store import publish_vocab
+
+os.environ["VIRTUAL_ENV"] = sys.prefix  # as in an activated environment: commands are printed without its path
 
 WORDS = (
     *("the", "mill", "grinds", "every", "shard", "of", "text", "once", "into", "exact"),

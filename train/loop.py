@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dataprep.errors import DataError
+from dataprep.errors import DataError, as_typed
 from dataprep.vocab_store import load_vocab
 from train.checkpoint import Cursor, clear_the_way, load_checkpoint, publish_checkpoint
 from train.config import TrainConfig
@@ -30,7 +30,7 @@ from train.records import checkpoint_record, end_record, speed, start_record, st
 from train.sample import complete
 from train.stopping import StopRequest, listening
 
-NEXT = "next: python -m dataprep.sql --file manifests/queries/seen.sql"
+NEXT = as_typed("next: python -m dataprep.sql --file manifests/queries/seen.sql")
 
 
 def train(config: TrainConfig) -> int:
@@ -218,7 +218,7 @@ class Attempt:
         world_size = self.ranks.world_size
         # Without the "--", torchrun on Python 3.11 takes our --run for an abbreviation of its own --run-path.
         launcher = f"torchrun --standalone --nproc_per_node={world_size} --" if world_size > 1 else "python"
-        return f"{launcher} train/main.py {shlex.join(self.job.config.argv)}"
+        return as_typed(f"{launcher} train/main.py {shlex.join(self.job.config.argv)}")
 
 
 def _print_row_hash(job: Job, ranks: Ranks) -> int:

@@ -4,11 +4,12 @@ import errno
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from dataprep.errors import BudgetError, DataError, EnvironmentProblem, Parser, QuernError, UsageError, run
+from dataprep.errors import BudgetError, DataError, EnvironmentProblem, Parser, QuernError, UsageError, as_typed, run
 
 VERB = """
 import os, sys
@@ -154,3 +155,17 @@ def test_a_root_that_is_a_file_is_no_traceback() -> None:
     )
     assert done.returncode in (2, 5)
     assert "Traceback" not in done.stderr
+
+
+def test_commands_are_printed_so_that_they_can_be_pasted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    command = "python -m dataprep.index; torchrun --standalone train/main.py, or python train/main.py; make shards"
+    assert as_typed(command) == command  # activated
+    monkeypatch.delenv("VIRTUAL_ENV")
+    assert as_typed(command) == (
+        ".venv/bin/python -m dataprep.index; .venv/bin/torchrun --standalone train/main.py, "
+        "or .venv/bin/python train/main.py; make shards"
+    )
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    assert as_typed(command) == command  # no virtual environment at all
