@@ -5,10 +5,12 @@ Holds: a bin is opened only when its size and the hash in its receipt are the on
 
     shard_00000.bin   uint16 LE tokens       [The, cat, end, A, dog, end]
     shard_00000.docs  uint64 LE ends         [3, 3, 6]: document 1 is empty and has no tokens
+    shard_00000.loss  uint8 per token        only where the source has roles: 1 = the assistant said it
     shard_00000.json  the receipt, published last
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from dataprep.paths import Paths
 
 TOKEN = np.dtype("<u2")
 DOCUMENT_END = np.dtype("<u8")
-RECEIPT_FORMAT = 1
+LOSS = np.dtype("u1")
+RECEIPT_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class Origin:
     revision: str | None
     licence: str
     layout: str
-    column: str
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,11 @@ class Oracle:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What a shard's bin holds. Published after the files it names; holds no clock time."""
+    """What a shard's bin holds. Published after the files it names; holds no clock time.
+
+    `excluded` counts, by reason, the documents that were left out: they are empty in the bin, as empty
+    texts are. `unsupervised_documents` have tokens but none that the assistant said.
+    """
 
     source: str
     shard: str
@@ -75,12 +82,15 @@ class Receipt:
     tokenizer: TokenizerFact
     documents: int
     empty_documents: int
+    excluded: Mapping[str, int]
+    unsupervised_documents: int
     text_bytes: int
     tokens: int
     end_tokens: int
     loss_tokens: int
     bin: FileFact
     docs: FileFact
+    loss: FileFact | None
     oracle: Oracle
     format: int = RECEIPT_FORMAT
 
@@ -88,11 +98,17 @@ class Receipt:
         if self.format != RECEIPT_FORMAT:
             raise ValueError(f"format {self.format}")
         counts = (self.documents, self.empty_documents, self.text_bytes, self.tokens, self.loss_tokens)
+        counts += (self.unsupervised_documents, *self.excluded.values())
         if not all(isinstance(count, int) and count >= 0 for count in counts):
             raise ValueError(f"counts {counts}")
-        sizes = (self.tokens * TOKEN.itemsize, self.documents * DOCUMENT_END.itemsize)
-        if sizes != (self.bin.bytes, self.docs.bytes):
+        sizes = [self.tokens * TOKEN.itemsize, self.documents * DOCUMENT_END.itemsize, self.tokens * LOSS.itemsize]
+        if [fact.bytes for fact in self.files] != sizes[: len(self.files)]:
             raise ValueError(f"{self.tokens:,} tokens in {self.bin.bytes:,} bytes")
+
+    @property
+    def files(self) -> tuple[FileFact, ...]:
+        """The files it speaks of: bin, document ends, and the loss mask where there is one."""
+        return (self.bin, self.docs) if self.loss is None else (self.bin, self.docs, self.loss)
 
     def to_json(self) -> dict[str, Any]:
         """The receipt as plain values."""
@@ -104,11 +120,12 @@ def read_receipt(file: Path) -> Receipt:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
         parts = {
-            "origin": Origin(**value.pop("origin")),
+            "origin": Origin(columns=tuple(value["origin"].pop("columns")), **value.pop("origin")),
             "file": FileFact(**value.pop("file")),
             "tokenizer": TokenizerFact(**value.pop("tokenizer")),
             "bin": FileFact(**value.pop("bin")),
             "docs": FileFact(**value.pop("docs")),
+            "loss": FileFact(**loss) if (loss := value.pop("loss")) else None,
             "oracle": Oracle(**value.pop("oracle")),
         }
         return Receipt(**value, **parts)
@@ -127,8 +144,8 @@ def find_receipts(paths: Paths, tokenizer: str = "*", source: str = "*") -> list
 
 
 def check_files(folder: Path, receipt: Receipt) -> None:
-    """Compare the bin's and the document ends' sizes with the receipt. Raises DataError."""
-    for fact in (receipt.bin, receipt.docs):
+    """Compare the sizes of bin, document ends and loss mask with the receipt. Raises DataError."""
+    for fact in receipt.files:
         file = folder / fact.name
         found = file.stat().st_size if file.exists() else None
         if found != fact.bytes:
@@ -170,6 +187,14 @@ def open_document_ends(folder: Path, receipt: Receipt) -> np.ndarray:
     """Cumulative document ends in tokens, uint64[documents]; document i is row i of the shard's file."""
     check_files(folder, receipt)
     return _map(folder / receipt.docs.name, DOCUMENT_END, receipt.documents)
+
+
+def open_loss(folder: Path, receipt: Receipt) -> np.ndarray | None:
+    """The loss mask, uint8[tokens], 1 where the assistant speaks; None where the source has no roles."""
+    if receipt.loss is None:
+        return None
+    check_files(folder, receipt)
+    return _map(folder / receipt.loss.name, LOSS, receipt.tokens)
 
 
 def _map(file: Path, dtype: np.dtype, count: int) -> np.ndarray:

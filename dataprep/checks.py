@@ -95,7 +95,7 @@ def _raw_files(paths: Paths, *, full: bool) -> Finding:
 def _bin_files(receipts: list[tuple[Path, Receipt]], *, full: bool) -> Finding:
     faults = []
     for folder, receipt in receipts:
-        for fact in (receipt.bin, receipt.docs):
+        for fact in receipt.files:
             faults += _file_faults(f"{receipt.source}/{fact.name}", folder / fact.name, fact, full=full)
         if receipt.tokens * 2 != receipt.bin.bytes:
             faults.append(f"{receipt.source}/{receipt.shard}: {receipt.tokens:,} tokens in {receipt.bin.bytes:,} bytes")

@@ -20,7 +20,7 @@ from dataprep.publish import HashedFile, publish_json, publishing, sha256_file
 from dataprep.sources import Source, shard_name
 from dataprep.vocab import Vocab
 
-ENCODER_VERSION = 1  # raise it when the same text would give other bytes: older bins are then made again
+ENCODER_VERSION = 2  # raise it when the same text would give other bytes: older bins are then made again
 ORACLE_ROWS = 256  # one document in so many is encoded twice
 
 
@@ -49,7 +49,7 @@ def encode_shard(
         revision=revision,
         licence=source.licence,
         layout=source.layout,
-        column=source.column,
+        columns=(source.column,),
     )
     receipt = bin_writer.receipt(source.name, source.split_of(shard), origin, read_from)
     publish_json(folder / f"{shard}.json", receipt.to_json())
@@ -112,12 +112,15 @@ class BinWriter:
             ),
             documents=self._documents,
             empty_documents=self._empty_documents,
+            excluded={},
+            unsupervised_documents=0,
             text_bytes=self._text_bytes,
             tokens=self._tokens,
             end_tokens=self._documents - self._empty_documents,
             loss_tokens=self._tokens,
             bin=_fact(f"{self._shard}.bin", self._bin_out),
             docs=_fact(f"{self._shard}.docs", self._docs_out),
+            loss=None,
             oracle=Oracle(documents=self._oracle_documents, tokens=self._oracle_tokens),
         )
 

@@ -175,7 +175,7 @@ def hold_shard(paths: Paths, source: str, number: int, lengths: list[int], split
         source=source,
         shard=name,
         split=split,
-        origin=Origin(kind="local", repo=None, revision=None, licence="none", layout="text", column="text"),
+        origin=Origin(kind="local", repo=None, revision=None, licence="none", layout="text", columns=("text",)),
         encoder=1,
         file=FileFact(name=f"{name}.parquet", bytes=1, sha256="0" * 64),
         tokenizer=TokenizerFact(
@@ -183,6 +183,9 @@ def hold_shard(paths: Paths, source: str, number: int, lengths: list[int], split
         ),
         documents=len(lengths),
         empty_documents=lengths.count(0),
+        excluded={},
+        unsupervised_documents=0,
+        loss=None,
         text_bytes=tokens,
         tokens=tokens,
         end_tokens=len(lengths) - lengths.count(0),
