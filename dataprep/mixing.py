@@ -88,6 +88,58 @@ def feasible_rows(weights: Sequence[int], rows_held: Sequence[int]) -> int:
     return periods * sum(reduced) + prefix
 
 
+def order_by_units(weights: Sequence[int], units: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
+    """The same rule where rows are not equal: uint16[≤ n_rows], shares counted in `units`.
+
+    `units[i][j]` is what source i's jth row gives (loss tokens, or documents). A source may be chosen if
+    its row does not take it more than 1 - 1/(2k-2) of the largest row ahead of its share; of those, the
+    one whose share would first be that far behind goes next. With equal rows this is `one_period`.
+    Ends early where the source whose turn it is has no row left. Held to one row by property tests,
+    not by a theorem.
+    """
+    reduced, k = reduce_weights(weights), len(weights)
+    total, scale = sum(reduced), max(1, 2 * k - 2)
+    largest = max((int(column.max()) for column in units if len(column)), default=0)
+    bound = (scale - 1) * largest * total if k > 1 else 0
+    rows = [column.tolist() for column in units]
+    taken, given, everything = [0] * k, [0] * k, 0
+    order = np.empty(n_rows, dtype=np.uint16)
+    for row in range(n_rows):
+        chosen = _next_source(reduced, rows, taken, given, everything, bound, scale * total)
+        if chosen is None:
+            return order[:row]
+        gives = rows[chosen][taken[chosen]]
+        order[row] = chosen
+        taken[chosen] += 1
+        given[chosen] += gives
+        everything += gives
+    return order
+
+
+def _next_source(
+    weights: Sequence[int],
+    rows: Sequence[list[int]],
+    taken: Sequence[int],
+    given: Sequence[int],
+    everything: int,
+    bound: int,
+    scaled_total: int,
+) -> int | None:
+    """Whose turn it is; None where that one has no row left. All in integers, times scale·total."""
+    scale = scaled_total // sum(weights)
+    best, best_deadline, best_weight, best_fits = None, 0, 1, False
+    for i, weight in enumerate(weights):
+        next_row = rows[i][taken[i]] if taken[i] < len(rows[i]) else None
+        gives = next_row or 0
+        ahead = (given[i] + gives) * scaled_total - weight * (everything + gives) * scale
+        fits = ahead <= bound
+        deadline = bound + given[i] * scaled_total
+        sooner = best is None or deadline * best_weight < best_deadline * weight
+        if (fits and not best_fits) or (fits == best_fits and sooner):
+            best, best_deadline, best_weight, best_fits = i, deadline, weight, fits
+    return best if best is not None and taken[best] < len(rows[best]) else None
+
+
 def find_shortage(weights: Sequence[int], rows_held: Sequence[int], n_rows: int) -> Shortage | None:
     """The source that falls shortest of `n_rows`, or None when all can give their share."""
     needs = rows_of(weights, n_rows)

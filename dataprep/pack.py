@@ -17,9 +17,10 @@ from dataprep.index import print_notes
 from dataprep.packing import Segments
 from dataprep.paths import Paths, find_paths
 from dataprep.plan import open_plan, publish_plan
-from dataprep.planner import Request, make_plan
+from dataprep.planner import make_plan
 from dataprep.publish import sweep
-from dataprep.recipe import Recipe, publish_recipe, read_recipe
+from dataprep.recipe import Recipe, RecipeSource, publish_recipe, read_recipe
+from dataprep.request import ATTENTIONS, LONG, LOSSES, ON_SHORT, STRATEGIES, UNITS, Request
 from dataprep.sources import load_catalogue
 from dataprep.supply import choose_tokenizer, held_sources
 from dataprep.vocab_store import load_vocab
@@ -44,53 +45,68 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m dataprep.pack", description="Mix sources into a plan of exact rows.")
-    parser.add_argument(
-        "--mix", type=quantity.ratio, required=True, help="integer shares, such as 30:70; 1 = one source"
-    )
-    parser.add_argument("--sources", help="comma-separated, in the order of --mix (default: those with bins)")
-    parser.add_argument("--name", type=quantity.name, help="the recipe's name (default: made from the mixture)")
-    parser.add_argument("--tokens", type=quantity.count, help="budget, such as 5B (default: all the ratio allows)")
-    parser.add_argument("--seq-len", type=quantity.count, default=2048, help="targets in a row (default 2048)")
-    parser.add_argument("--by", choices=["tokens"], default="tokens", help="the unit of the ratio")
-    parser.add_argument("--strategy", choices=["concat"], default="concat", help="how rows are filled")
-    parser.add_argument("--shuffle", choices=["rows", "documents"], default="rows", help="documents: those first")
-    parser.add_argument("--loss", choices=["all"], default="all", help="which targets count")
-    parser.add_argument("--attention", choices=["full"], default="full", help="how far a token sees")
-    parser.add_argument("--on-short", choices=["error"], default="error", help="when a source has too little")
-    parser.add_argument("--split", choices=["train", "holdout"], default="train", help="which shards to draw from")
-    parser.add_argument("--tokenizer", help="whose bins (default: the only ones held)")
-    parser.add_argument("--seed", type=int, default=0, help="of every shuffle (default 0)")
-    parser.add_argument("--catalogue", type=Path, metavar="FILE", help="more sources, as TOML")
-    parser.add_argument("--json", action="store_true", help="exact numbers for machines")
+    add = parser.add_argument
+    add("--mix", type=quantity.ratio, required=True, help="integer shares, such as 30:70; 1 = one source")
+    add("--sources", help="one per share, comma-separated; a+b shares one, by supply (default: those with bins)")
+    add("--name", type=quantity.name, help="the recipe's name (default: made from the mixture)")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--tokens", type=quantity.count, help="budget in rows × seq-len, such as 5B (default: all)")
+    budget.add_argument("--source-tokens", type=quantity.count, help="budget without padding")
+    budget.add_argument("--loss-tokens", type=quantity.count, help="budget in targets that count")
+    add("--seq-len", type=quantity.count, default=2048, help="targets in a row (default 2048)")
+    add("--by", choices=UNITS, default="tokens", help="the unit of the ratio (default tokens)")
+    add("--strategy", choices=STRATEGIES, default="concat", help="how rows are filled (default concat)")
+    add("--shuffle", choices=["rows", "documents"], default="rows", help="concat: documents are shuffled first")
+    add("--long", choices=LONG, default="split", help="best-fit, pad: documents longer than a row (default split)")
+    add("--loss", choices=LOSSES, default="all", help="which targets count (default all)")
+    add("--attention", choices=ATTENTIONS, default="full", help="document: a token sees its own document only")
+    add("--on-short", choices=ON_SHORT, default="error", help="when a share has too little (default error)")
+    add("--max-passes", type=quantity.count, default=4, help="--on-short repeat: passes at most (default 4)")
+    add("--epochs", type=quantity.count, default=1, help="the whole plan so many times (default 1)")
+    add("--split", choices=["train", "holdout"], default="train", help="which shards to draw from")
+    add("--tokenizer", help="whose bins (default: the only ones held)")
+    add("--seed", type=int, default=0, help="of every shuffle (default 0)")
+    add("--catalogue", type=Path, metavar="FILE", help="more sources, as TOML")
+    add("--json", action="store_true", help="exact numbers for machines")
     return parser.parse_args(argv)
 
 
 def _request(args: argparse.Namespace, paths: Paths, tokenizer: str) -> Request:
-    catalogue = load_catalogue(args.catalogue)
-    held = held_sources(paths, tokenizer, catalogue)
-    sources = args.sources.split(",") if args.sources else held
-    unknown = [source for source in sources if source not in held]
-    if unknown or len(sources) != len(args.mix) or len(set(sources)) != len(sources):
-        raise UsageError(
-            f"no bins of {', '.join(unknown)}" if unknown else "every share needs one source of its own",
-            seen=f"--mix {':'.join(map(str, args.mix))} for {', '.join(sources) or 'no source'}",
-            wanted=f"{len(args.mix)} of: {', '.join(held) or 'nothing is held'}",
-            fix=f"make shards SOURCE={unknown[0]} N=…" if unknown else f"--sources {','.join(held[: len(args.mix)])}",
-        )
+    held = held_sources(paths, tokenizer, load_catalogue(args.catalogue))
     return Request(
         mix=args.mix,
-        sources=tuple(sources),
+        shares=_shares(args, held),
+        unit=args.by,
         budget_tokens=args.tokens,
+        budget_loss_tokens=args.loss_tokens,
+        budget_source_tokens=args.source_tokens,
         seq_len=args.seq_len,
         split=args.split,
         strategy=args.strategy,
         shuffle=args.shuffle,
+        long=args.long,
         loss=args.loss,
         attention=args.attention,
         on_short=args.on_short,
-        unit=args.by,
+        max_passes=args.max_passes,
+        epochs=args.epochs,
         seed=args.seed,
     )
+
+
+def _shares(args: argparse.Namespace, held: list[str]) -> tuple[tuple[str, ...], ...]:
+    asked = args.sources or ",".join(held)
+    shares = tuple(tuple(share.split("+")) for share in asked.split(","))
+    sources = [source for share in shares for source in share]
+    unknown = [source for source in sources if source not in held]
+    if unknown or len(shares) != len(args.mix) or len(set(sources)) != len(sources):
+        raise UsageError(
+            f"no bins of {', '.join(unknown)}" if unknown else "every share needs a source of its own",
+            seen=f"--mix {':'.join(map(str, args.mix))} for {asked or 'no source'}",
+            wanted=f"{len(args.mix)} of: {', '.join(held) or 'nothing is held'}",
+            fix=f"make shards SOURCE={unknown[0]} N=1" if unknown else f"--sources {','.join(held[: len(args.mix)])}",
+        )
+    return shares
 
 
 def _publish(paths: Paths, recipe: Recipe, segments: Segments) -> tuple[Recipe, bool]:
@@ -124,28 +140,37 @@ def _is_whole(paths: Paths, recipe: Recipe) -> bool:
 def _report(paths: Paths, recipe: Recipe, *, made: bool) -> None:
     shown = paths.shown(paths.plans / f"{recipe.name}.parquet")
     print(f"{'packed' if made else 'already packed'}: recipe {recipe.name}, plan {shown}\n")
-    rows = [
+    print(table(["source", "asked", "rows", "tokens", "loss tokens", "documents", "passes", "left over"], _lines(recipe)))
+    targets = recipe.plan_rows * recipe.seq_len
+    epochs = f", {recipe.epochs} epochs" if recipe.epochs > 1 else ""
+    print(
+        f"\n{recipe.plan_rows:,} rows × {recipe.seq_len:,} = {targets:,} targets{epochs}:"
+        f" {recipe.tokens:,} tokens + {recipe.pad_tokens:,} padding, {recipe.tokens / targets:.3%} full"
+    )
+    print(
+        f"{recipe.strategy}: {recipe.documents:,} documents end here, {recipe.split_documents:,} split,"
+        f" {recipe.dropped_tokens:,} tokens truncated; {recipe.loss_tokens:,} targets count in the loss"
+    )
+    print_next(f"torchrun --standalone --nproc_per_node=1 train/main.py --manifest --recipe {recipe.name}")
+
+
+def _lines(recipe: Recipe) -> list[list[object]]:
+    """A line per source; beside each count, its share of the plan."""
+    totals = (recipe.plan_rows, recipe.tokens, recipe.loss_tokens, recipe.documents)
+    return [
         [
             s.source,
             s.asked,
-            s.plan_rows,
-            f"{s.plan_rows / recipe.plan_rows:.2%}",
-            s.tokens,
-            s.documents,
+            *(f"{count:,}  {count / (total or 1):7.2%}" for count, total in zip(_counts(s), totals, strict=True)),
+            s.passes,
             s.left_over_tokens,
         ]
         for s in recipe.sources
     ]
-    print(table(["source", "asked", "rows", "share", "tokens", "documents", "tokens left over"], rows))
-    print(
-        f"\n{recipe.plan_rows:,} rows × {recipe.seq_len:,} = {recipe.plan_rows * recipe.seq_len:,} targets:"
-        f" {recipe.tokens:,} tokens + {recipe.pad_tokens:,} padding"
-    )
-    if recipe.budget_tokens:
-        print(
-            f"budget {recipe.budget_tokens:,}: {recipe.budget_tokens % recipe.seq_len:,} tokens less than a row unused"
-        )
-    print_next(f"torchrun --standalone --nproc_per_node=1 train/main.py --manifest --recipe {recipe.name}")
+
+
+def _counts(source: RecipeSource) -> tuple[int, int, int, int]:
+    return source.plan_rows, source.tokens, source.loss_tokens, source.documents
 
 
 if __name__ == "__main__":

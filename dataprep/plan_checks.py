@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from dataprep.bins import open_bin
+from dataprep import intervals
+from dataprep.bins import open_bin, open_document_ends, open_loss, read_receipt
 from dataprep.checks import Finding, finding
 from dataprep.errors import QuernError
 from dataprep.harvest import journal_files
@@ -21,7 +22,8 @@ from dataprep.packing import Segments
 from dataprep.paths import Paths
 from dataprep.plan import hash_rows, open_plan
 from dataprep.publish import sha256_file
-from dataprep.recipe import Recipe, read_recipe, recipe_names
+from dataprep.recipe import Recipe, RecipeShard, read_recipe, recipe_names
+from dataprep.rows import ShardText, documents_ended
 from dataprep.sql import ask
 
 
@@ -37,7 +39,7 @@ def check_plans(paths: Paths, *, full: bool) -> Iterator[Finding]:
     yield _each(paths, recipes, "planned shards are unchanged", _shards_unchanged)
     yield _each(paths, recipes, "plans hold what their recipes say", _plan_recounted)
     yield _each(paths, recipes, "every prefix is within one row of its share", _prefixes)
-    yield _each(paths, recipes, "no token is planned twice in a pass", _no_token_twice)
+    yield _each(paths, recipes, "no token is planned twice in a pass", _repeats)
     yield _conservation(paths)
     yield _ledgers(paths, full=full)
 
@@ -64,43 +66,67 @@ def _shards_unchanged(paths: Paths, recipe: Recipe) -> list[str]:
 
 
 def _plan_recounted(paths: Paths, recipe: Recipe) -> list[str]:
-    """Rows, tokens and padding counted again from the plan, and the rows' own hash."""
+    """Rows, tokens, padding and loss tokens counted again from the plan, and the rows' own hash."""
     segments = _all_segments(paths, recipe)
-    lines = _lines(recipe, segments)
-    rows = lines.group_by("row", maintain_order=True).agg(pl.col("length").sum(), pl.col("source").n_unique())
-    by_source = lines.group_by("source").agg(pl.col("row").n_unique().alias("rows"), pl.col("length").sum())
-    found = {line["source"]: (line["rows"], line["length"]) for line in by_source.iter_rows(named=True)}
-    wanted = {source.source: (source.plan_rows, source.tokens) for source in recipe.sources}
+    lines = _lines(paths, recipe, segments)
+    rows = lines.group_by("row", maintain_order=True).agg(
+        pl.col("length", "loss").sum(), pl.col("source").n_unique().alias("sources")
+    )
+    by_source = lines.group_by("source").agg(pl.col("row").n_unique(), pl.col("length", "loss").sum())
+    found = {line["source"]: (line["row"], line["length"], line["loss"]) for line in by_source.iter_rows(named=True)}
+    wanted = {s.source: (s.plan_rows, s.tokens, s.loss_tokens) for s in recipe.sources if s.plan_rows}
+    covered = intervals.covered_tokens(segments, len(recipe.shards)).sum()
     comparisons = {
-        "(rows, tokens) by source": (found, wanted),
+        "(rows, tokens, loss tokens) by source": (found, wanted),
         "row numbers": (rows["row"].to_list() == list(range(recipe.plan_rows)), True),
-        "sources in a row": (rows["source"].max(), 1),
+        "sources in a row": (rows["sources"].max(), 1),
         "tokens": (lines["length"].sum(), recipe.tokens),
+        "tokens, each once": (int(covered), sum(source.unique_tokens for source in recipe.sources)),
         "padding": (len(rows) * recipe.seq_len - lines["length"].sum(), recipe.pad_tokens),
         "rows longer than seq_len": (rows.filter(pl.col("length") > recipe.seq_len).height, 0),
+        "rows without a loss target": (rows.filter(pl.col("loss") == 0).height, 0),
         "rows' hash": (hash_rows(segments, recipe.shards), recipe.rows_sha256),
     }
     return [f"{what}: {seen}, wanted {want}" for what, (seen, want) in comparisons.items() if seen != want]
 
 
 def _prefixes(paths: Paths, recipe: Recipe) -> list[str]:
-    """After every row, |count - rows·weight/sum| ≤ 1 for each source, in integers."""
-    lines = _lines(recipe, _all_segments(paths, recipe)).unique("row", keep="first").sort("row")
-    n_rows = np.arange(1, len(lines) + 1, dtype=np.int64)
-    total = sum(recipe.mix)
-    faults = []
-    for source in recipe.sources:
-        counts = np.cumsum((lines["source"] == source.source).to_numpy(), dtype=np.int64)
-        off = np.abs(counts * total - n_rows * source.asked)
-        if (off > total).any():
-            faults.append(f"{source.source} is {off.max() / total:.2f} rows off at row {int(off.argmax())}")
+    """After every row of an epoch, each share is within one row of its part, in the unit asked, in integers."""
+    lines = _lines(paths, recipe, _all_segments(paths, recipe))
+    unit = {"tokens": pl.lit(1), "loss-tokens": pl.col("loss").sum(), "documents": pl.col("documents").sum()}
+    rows = lines.group_by("row", maintain_order=True).agg(pl.col("source").first(), unit[recipe.unit].alias("units"))
+    share_of = {source: i for i, share in enumerate(recipe.shares) for source in share}
+    shares = np.array([share_of[source] for source in rows["source"].to_list()])
+    units, faults = rows["units"].to_numpy().astype(np.int64), []
+    n_rows = recipe.plan_rows // recipe.epochs
+    for first in range(0, recipe.plan_rows, n_rows):
+        epoch = slice(first, first + n_rows)
+        faults += _off_share(recipe, shares[epoch], units[epoch])
     return faults
 
 
-def _no_token_twice(paths: Paths, recipe: Recipe) -> list[str]:
-    lines = _lines(recipe, _all_segments(paths, recipe)).sort("source", "shard", "start")
-    overlaps = lines.filter((pl.col("start") + pl.col("length")).shift(1).over("source", "shard") > pl.col("start"))
-    return [f"{line['source']}/{line['shard']} from token {line['start']:,}" for line in overlaps.iter_rows(named=True)]
+def _off_share(recipe: Recipe, shares: np.ndarray, units: np.ndarray) -> list[str]:
+    total, everything, one_row = sum(recipe.mix), np.cumsum(units), int(units.max())
+    faults = []
+    for i, part in enumerate(recipe.mix):
+        off = np.abs(np.cumsum(units * (shares == i)) * total - everything * part)
+        if (off > total * one_row).any():
+            rows_off = off.max() / (total * one_row)
+            faults.append(f"{'+'.join(recipe.shares[i])} is {rows_off:.2f} rows off at row {int(off.argmax())}")
+    return faults
+
+
+def _repeats(paths: Paths, recipe: Recipe) -> list[str]:
+    """No token is in two places of one pass: none occurs more often than there are passes."""
+    segments = _all_segments(paths, recipe)
+    allowed = recipe.epochs * (recipe.max_passes if recipe.on_short == "repeat" else 1)
+    faults = []
+    for source in recipe.sources:
+        numbers = [i for i, shard in enumerate(recipe.shards) if shard.source == source.source]
+        found = intervals.max_cover(segments[np.isin(segments.shard, numbers)])
+        if found > allowed or max(1, found) != source.passes:
+            faults.append(f"a token of {source.source} occurs {found} times, {source.passes} passes of {allowed} stated")
+    return faults
 
 
 def _conservation(paths: Paths) -> Finding:
@@ -150,7 +176,19 @@ def _all_segments(paths: Paths, recipe: Recipe) -> Segments:
     return open_plan(paths, recipe).segments(0, recipe.plan_rows)
 
 
-def _lines(recipe: Recipe, segments: Segments) -> pl.DataFrame:
-    names = pl.DataFrame({"source": [s.source for s in recipe.shards], "shard": [s.shard for s in recipe.shards]})
-    numbers = pl.DataFrame({"row": segments.row, "start": segments.start, "length": segments.length.astype(np.int64)})
-    return pl.concat([numbers, names[segments.shard]], how="horizontal")
+def _lines(paths: Paths, recipe: Recipe, segments: Segments) -> pl.DataFrame:
+    """The plan's lines with what each gives: loss tokens and documents that end in it."""
+    texts = [_read(paths, recipe, shard) for shard in recipe.shards]
+    masked = recipe.loss == "assistant"
+    loss = intervals.loss_counts(segments, lambda i: texts[i].loss) if masked else segments.length
+    names = pl.DataFrame({"source": [shard.source for shard in recipe.shards]})
+    numbers = {"row": segments.row, "length": segments.length, "loss": loss, "documents": documents_ended(segments, texts)}
+    columns = pl.DataFrame({name: values.astype(np.int64) for name, values in numbers.items()})
+    return pl.concat([columns, names[segments.shard]], how="horizontal")
+
+
+def _read(paths: Paths, recipe: Recipe, shard: RecipeShard) -> ShardText:
+    folder = paths.bins(recipe.tokenizer, shard.source)
+    receipt = read_receipt(folder / f"{shard.shard}.json")
+    loss = open_loss(folder, receipt) if recipe.loss == "assistant" else None
+    return ShardText(tokens=shard.tokens, ends=open_document_ends(folder, receipt), loss=loss)

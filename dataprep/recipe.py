@@ -8,36 +8,41 @@ fingerprint, every shard's hash and the packer's version. Counts are recounted b
 import hashlib
 import json
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dataprep.errors import DataError
 from dataprep.paths import Paths
 from dataprep.publish import publish_bytes
+from dataprep.request import Request
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeShard:
-    """A shard the plan may take tokens from."""
+    """A shard the plan may take tokens from. `loss_sha256` where its mask decided which rows there are."""
 
     source: str
     shard: str
     tokens: int
     bin_sha256: str
+    loss_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeSource:
-    """One source's share: asked, got, and where its other tokens are.
+    """One source: the share it belongs to, asked and got, and where its other tokens are.
 
-    tokens + excluded_tokens + held_out_tokens + left_over_tokens + dropped_tokens = all its tokens.
+    unique_tokens + excluded_tokens + held_out_tokens + left_over_tokens + dropped_tokens = all its tokens.
+    `tokens` counts repeats, `unique_tokens` each token once; `passes` is how often the most used one occurs.
     """
 
     source: str
+    share: int
     asked: int
     plan_rows: int
     tokens: int
+    unique_tokens: int
     loss_tokens: int
     pad_tokens: int
     documents: int
@@ -56,15 +61,21 @@ class Recipe:
     name: str
     # asked
     mix: tuple[int, ...]
+    shares: tuple[tuple[str, ...], ...]
     unit: str
     budget_tokens: int | None
+    budget_loss_tokens: int | None
+    budget_source_tokens: int | None
     split: str
     seq_len: int
     strategy: str
     shuffle: str
+    long: str
     loss: str
     attention: str
     on_short: str
+    max_passes: int
+    epochs: int
     seed: int
     # with
     packer: int
@@ -91,8 +102,7 @@ class Recipe:
     @property
     def sha256(self) -> str:
         """The hash of what decides the rows."""
-        decisive = {key: getattr(self, key) for key in _DECISIVE} | {
-            "sources": [source.source for source in self.sources],
+        decisive = {key: getattr(self, key) for key in (*_ASKED, "packer", "fingerprint")} | {
             "shards": [asdict(shard) for shard in self.shards],
         }
         return _hash(decisive)
@@ -103,21 +113,8 @@ class Recipe:
         return _hash(asdict(self))
 
 
-_DECISIVE = (
-    "mix",
-    "unit",
-    "budget_tokens",
-    "split",
-    "seq_len",
-    "strategy",
-    "shuffle",
-    "loss",
-    "attention",
-    "on_short",
-    "seed",
-    "packer",
-    "fingerprint",
-)
+_ASKED = tuple(field.name for field in fields(Request))
+_BUDGETS = ("budget_tokens", "budget_loss_tokens", "budget_source_tokens")
 
 
 def _hash(value: Any) -> str:
@@ -129,9 +126,16 @@ def publish_recipe(paths: Paths, recipe: Recipe) -> None:
     import tomli_w
 
     hashes = {"sha256": recipe.sha256, "counts_sha256": recipe.counts_sha256}
-    value = hashes | {key: item for key, item in asdict(recipe).items() if item is not None}
+    value = _without_none(hashes | asdict(recipe))
     text = f"# Made by `python -m dataprep.pack`; the plan is plans/{recipe.name}.parquet.\n" + tomli_w.dumps(value)
     publish_bytes(paths.recipes / f"{recipe.name}.toml", text.encode())
+
+
+def _without_none(value: Any) -> Any:
+    """The value as TOML can say it, which has no word for None."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def load_recipe(paths: Paths, name: str) -> Recipe:
@@ -153,9 +157,10 @@ def read_recipe(file: Path) -> Recipe:
         value: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
         stated = (value.pop("sha256"), value.pop("counts_sha256"))
         value["mix"] = tuple(value["mix"])
+        value["shares"] = tuple(tuple(share) for share in value["shares"])
         value["sources"] = tuple(RecipeSource(**source) for source in value["sources"])
         value["shards"] = tuple(RecipeShard(**shard) for shard in value["shards"])
-        recipe = Recipe(budget_tokens=value.pop("budget_tokens", None), **value)
+        recipe = Recipe(**dict.fromkeys(_BUDGETS) | value)
         found = (recipe.sha256, recipe.counts_sha256)
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(file, f"{type(error).__name__}: {error}", "a recipe as pack wrote it") from None

@@ -12,16 +12,19 @@ CREATE TABLE shards (
     tokenizer VARCHAR, bin VARCHAR, bin_sha256 VARCHAR
 );
 CREATE TABLE recipes (
-    recipe VARCHAR, tokenizer VARCHAR, seq_len BIGINT, strategy VARCHAR, loss VARCHAR, seed BIGINT, split VARCHAR,
+    recipe VARCHAR, tokenizer VARCHAR, seq_len BIGINT, strategy VARCHAR, loss VARCHAR, attention VARCHAR,
+    unit VARCHAR, epochs BIGINT, seed BIGINT, split VARCHAR,
     plan_rows BIGINT, tokens BIGINT, loss_tokens BIGINT, pad_tokens BIGINT, dropped_tokens BIGINT,
     split_documents BIGINT, documents BIGINT, sha256 VARCHAR, plan VARCHAR
 );
 CREATE TABLE recipe_sources (
-    recipe VARCHAR, source VARCHAR, asked BIGINT, plan_rows BIGINT, tokens BIGINT, loss_tokens BIGINT,
-    documents BIGINT, passes BIGINT, pad_tokens BIGINT, split_documents BIGINT,
+    recipe VARCHAR, source VARCHAR, share BIGINT, asked BIGINT,
+    plan_rows BIGINT, tokens BIGINT, unique_tokens BIGINT, loss_tokens BIGINT, documents BIGINT, passes BIGINT, pad_tokens BIGINT, split_documents BIGINT,
     excluded_tokens BIGINT, held_out_tokens BIGINT, left_over_tokens BIGINT, dropped_tokens BIGINT
 );
-CREATE TABLE recipe_shards (recipe VARCHAR, source VARCHAR, shard VARCHAR, tokens BIGINT, bin_sha256 VARCHAR);
+CREATE TABLE recipe_shards (
+    recipe VARCHAR, source VARCHAR, shard VARCHAR, tokens BIGINT, bin_sha256 VARCHAR, loss_sha256 VARCHAR
+);
 CREATE TABLE runs (
     run VARCHAR, stage VARCHAR, recipe VARCHAR, parent_run VARCHAR, parent_step BIGINT, status VARCHAR, params BIGINT,
     world_size BIGINT, batch_rows BIGINT, micro_batch BIGINT, accumulation BIGINT,
@@ -50,7 +53,7 @@ CREATE VIEW expected_shards AS
 SELECT a.source, count(*) AS asked, count(s.shard) AS held, count(*) - count(s.shard) AS missing
 FROM asked_shards a LEFT JOIN shards s USING (source, tokenizer, shard) GROUP BY a.source;
 
--- The law: tokens = in the plan + excluded + held out + left over + dropped + arrived after packing.
+-- The law: tokens = in the plan (once, however often repeated) + excluded + held out + left over + dropped + arrived after packing.
 CREATE VIEW conservation AS
 WITH held AS (
     SELECT rs.recipe, rs.source,
@@ -64,9 +67,9 @@ WITH held AS (
         ON p.recipe = rs.recipe AND p.source = s.source AND p.shard = s.shard AND p.bin_sha256 = s.bin_sha256
     GROUP BY rs.recipe, rs.source
 )
-SELECT rs.recipe, rs.source, held.tokens, rs.tokens AS in_plan, rs.excluded_tokens AS excluded, held.held_out,
+SELECT rs.recipe, rs.source, held.tokens, rs.unique_tokens AS in_plan, rs.excluded_tokens AS excluded, held.held_out,
        rs.left_over_tokens AS left_over, rs.dropped_tokens AS dropped, held.arrived_later,
-       held.tokens - rs.tokens - rs.excluded_tokens - held.held_out - rs.left_over_tokens - rs.dropped_tokens
+       held.tokens - rs.unique_tokens - rs.excluded_tokens - held.held_out - rs.left_over_tokens - rs.dropped_tokens
            - held.arrived_later AS difference
 FROM recipe_sources rs JOIN held ON held.recipe = rs.recipe AND held.source = rs.source;
 

@@ -1,0 +1,121 @@
+"""Rows: one source's documents filled into rows, and what each row gives.
+
+In:  a supply, the strategy, the loss policy. Out: segments by row; tokens, loss tokens, documents per row.
+Holds: what cannot be in the plan (documents or rows without a loss target, under `assistant`) is taken
+out and counted before anything is drawn; nothing is lost without a number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataprep import intervals, packing
+from dataprep.packing import Pieces, Segments
+from dataprep.request import Request
+from dataprep.supply import Supply
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardText:
+    """What the planner reads of one shard: its document ends, and its loss mask where it has one."""
+
+    tokens: int
+    ends: np.ndarray  # uint64[documents]
+    loss: np.ndarray | None  # uint8[tokens]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRows:
+    """Every row that one source can give; rows are numbered from 0."""
+
+    supply: Supply
+    segments: Segments
+    last_is_short: bool  # concat: the one row with padding is drawn after all others
+    excluded_tokens: int
+    row_tokens: np.ndarray  # int64[n_rows]
+    row_loss_tokens: np.ndarray  # int64[n_rows]
+    row_documents: np.ndarray  # int64[n_rows]: documents that end in the row
+
+    @property
+    def n_rows(self) -> int:
+        """Rows held."""
+        return len(self.row_tokens)
+
+    def units(self, unit: str) -> np.ndarray:
+        """What each row counts in `unit`."""
+        return {"loss-tokens": self.row_loss_tokens, "documents": self.row_documents}.get(unit, self.row_tokens)
+
+
+def fill_source(supply: Supply, numbers: Sequence[int], texts: Sequence[ShardText], request: Request) -> SourceRows:
+    """Fill one source's rows. `numbers` are its shards' places in `texts`, which holds every source's."""
+    pieces, excluded_tokens = _pieces(supply, numbers, texts, request)
+    filled = packing.fill_rows(pieces, request.seq_len, strategy=request.strategy, long=request.long)
+    segments, n_rows = filled.segments, filled.n_rows
+    loss = intervals.loss_counts(segments, lambda shard: texts[shard].loss) if request.loss == "assistant" else None
+    row_loss = _by_row(segments, segments.length if loss is None else loss, n_rows)
+    if (row_loss == 0).any():
+        row_tokens = _by_row(segments, segments.length, n_rows)
+        excluded_tokens += int(row_tokens[row_loss == 0].sum())
+        segments = _keep_rows(segments, row_loss > 0)
+        row_loss = row_loss[row_loss > 0]
+        n_rows = len(row_loss)
+    row_tokens = _by_row(segments, segments.length, n_rows)
+    return SourceRows(
+        supply=supply,
+        segments=segments,
+        last_is_short=request.strategy == "concat" and n_rows > 0 and bool(row_tokens[-1] < request.seq_len),
+        excluded_tokens=excluded_tokens,
+        row_tokens=row_tokens,
+        row_loss_tokens=row_loss,
+        row_documents=_by_row(segments, documents_ended(segments, texts), n_rows),
+    )
+
+
+def _pieces(
+    supply: Supply, numbers: Sequence[int], texts: Sequence[ShardText], request: Request
+) -> tuple[Pieces, int]:
+    """What is filled into rows, in drawn order, and the tokens of documents that may not be in the plan."""
+    if request.strategy == "concat" and request.shuffle == "rows" and request.loss == "all":
+        index = np.array(numbers, dtype=np.int32)
+        return packing.whole_shards(index, np.array([texts[i].tokens for i in numbers], dtype=np.int64)), 0
+    documents = packing.join([packing.documents_of(i, texts[i].ends) for i in numbers])
+    excluded_tokens = 0
+    if request.loss == "assistant":
+        supervised = intervals.loss_counts(_as_segments(documents), lambda shard: texts[shard].loss) > 0
+        excluded_tokens = int(documents.length[~supervised].sum())
+        documents = documents[supervised]
+    if request.strategy != "concat" or request.shuffle == "documents":
+        documents = documents[packing.shuffled(len(documents.length), request.seed, f"documents of {supply.source}")]
+    return documents, excluded_tokens
+
+
+def _as_segments(pieces: Pieces) -> Segments:
+    return Segments(
+        row=np.arange(len(pieces.length)), shard=pieces.shard, start=pieces.start, length=pieces.length
+    )
+
+
+def _keep_rows(segments: Segments, kept: np.ndarray) -> Segments:
+    """The rows that `kept` marks, numbered anew."""
+    number = np.cumsum(kept) - 1
+    chosen = segments[kept[segments.row]]
+    return Segments(row=number[chosen.row], shard=chosen.shard, start=chosen.start, length=chosen.length)
+
+
+def _by_row(segments: Segments, counts: np.ndarray, n_rows: int) -> np.ndarray:
+    """Per-segment counts added up by row: int64[n_rows]. Exact: a row's sum is far below 2**53."""
+    return np.bincount(segments.row, weights=counts, minlength=n_rows).astype(np.int64)
+
+
+def documents_ended(segments: Segments, texts: Sequence[ShardText]) -> np.ndarray:
+    """Documents whose last token is in each segment: int64[n]."""
+    ended = np.zeros(len(segments), dtype=np.int64)
+    by_shard = np.argsort(segments.shard, kind="stable")
+    for lines in np.split(by_shard, np.flatnonzero(np.diff(segments.shard[by_shard])) + 1):
+        if len(lines):
+            ends = np.unique(texts[segments.shard[lines[0]]].ends.astype(np.int64))
+            start, length = segments.start[lines], segments.length[lines]
+            last = np.searchsorted(ends, start + length, side="right")
+            ended[lines] = last - np.searchsorted(ends, start, side="right")
+    return ended
