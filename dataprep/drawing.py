@@ -36,7 +36,7 @@ def draw(sources: Sequence[SourceRows], request: Request) -> Draws:
     held = [sum(sources[i].n_rows for i in share) for share in members]
     passes = request.max_passes if request.on_short == "repeat" else 1
     shares = [_share_draws(sources, share, passes, request) for share in members]
-    order = _order(sources, shares, held, request)
+    order = _order(sources, shares, request)
     order = order[: _n_rows(sources, shares, held, order, request)]
     return _epochs(shares, order, request)
 
@@ -58,7 +58,7 @@ def _share_draws(sources: Sequence[SourceRows], members: Sequence[int], passes: 
     return draws
 
 
-def _order(sources: Sequence[SourceRows], shares: Sequence[Draws], held: Sequence[int], request: Request) -> np.ndarray:
+def _order(sources: Sequence[SourceRows], shares: Sequence[Draws], request: Request) -> np.ndarray:
     """The share of each row, as far as the rows reach: uint16[n]."""
     if request.unit == "tokens":  # a row is `seq_len` tokens, whichever source it is of
         return mixing.source_order(request.mix, mixing.feasible_rows(request.mix, [len(share) for share in shares]))
@@ -83,7 +83,8 @@ def _n_rows(
         return _within(request.budget_tokens // request.seq_len, len(order), held, request)
     for unit, budget in (("loss-tokens", request.budget_loss_tokens), ("source-tokens", request.budget_source_tokens)):
         if budget is not None:
-            return _within_units(sources, shares, order, unit, budget, request)
+            reached = np.cumsum(_facts(sources, merge_shares(shares, order), unit))
+            return _within_units(reached, unit, budget, shrink=request.on_short == "shrink")
     if request.on_short != "repeat":
         return _within(len(order), len(order), held, request)
     # Everything once, and the shorter shares as often as that takes.
@@ -104,24 +105,15 @@ def _within(wanted: int, feasible: int, held: Sequence[int], request: Request) -
     raise _too_short(wanted, feasible, held, request)
 
 
-def _within_units(
-    sources: Sequence[SourceRows],
-    shares: Sequence[Draws],
-    order: np.ndarray,
-    unit: str,
-    budget: int,
-    request: Request,
-) -> int:
-    draws = merge_shares(shares, order)
-    reached = np.cumsum(_facts(sources, draws, unit))
-    if len(reached) and (reached[-1] >= budget or request.on_short == "shrink"):
-        n_rows = int(np.searchsorted(reached, budget, side="right"))
-        if n_rows:
-            return n_rows
+def _within_units(reached: np.ndarray, unit: str, budget: int, *, shrink: bool) -> int:
+    """The most rows whose `unit`s are within `budget`; `reached` counts them after every row there is."""
     most = int(reached[-1]) if len(reached) else 0
+    n_rows = int(np.searchsorted(reached, budget, side="right"))
+    if n_rows and (most >= budget or shrink):
+        return n_rows
     raise BudgetError(
         f"there are not that many {unit.replace('-', ' ')} in this ratio" if most < budget else "less than one row",
-        seen=f"{most:,} in {len(order):,} rows",
+        seen=f"{most:,} in {len(reached):,} rows",
         wanted=f"{budget:,}",
         fix=f"--{unit} {most}, --on-short shrink or repeat, or make shards N=… for more",
     )

@@ -98,46 +98,29 @@ def order_by_units(weights: Sequence[int], units: Sequence[np.ndarray], n_rows: 
     not by a theorem.
     """
     reduced, k = reduce_weights(weights), len(weights)
-    total, scale = sum(reduced), max(1, 2 * k - 2)
+    scale = max(1, 2 * k - 2)
+    scaled_total = scale * sum(reduced)
     largest = max((int(column.max()) for column in units if len(column)), default=0)
-    bound = (scale - 1) * largest * total if k > 1 else 0
-    rows = [column.tolist() for column in units]
-    taken, given, everything = [0] * k, [0] * k, 0
+    bound = (scale - 1) * largest * sum(reduced) if k > 1 else 0
+    queues = [column.tolist()[::-1] for column in units]
+    given, everything = [0] * k, 0
     order = np.empty(n_rows, dtype=np.uint16)
     for row in range(n_rows):
-        chosen = _next_source(reduced, rows, taken, given, everything, bound, scale * total)
-        if chosen is None:
+        chosen, deadline, fits = 0, 0, False
+        for i, weight in enumerate(reduced):
+            gives = queues[i][-1] if queues[i] else 0
+            i_fits = (given[i] + gives) * scaled_total - weight * (everything + gives) * scale <= bound
+            i_deadline = bound + given[i] * scaled_total  # in units of 1/weight
+            sooner = i_deadline * reduced[chosen] < deadline * weight
+            if i == 0 or (i_fits and not fits) or (i_fits == fits and sooner):
+                chosen, deadline, fits = i, i_deadline, i_fits
+        if not queues[chosen]:
             return order[:row]
-        gives = rows[chosen][taken[chosen]]
+        gives = queues[chosen].pop()
         order[row] = chosen
-        taken[chosen] += 1
         given[chosen] += gives
         everything += gives
     return order
-
-
-def _next_source(
-    weights: Sequence[int],
-    rows: Sequence[list[int]],
-    taken: Sequence[int],
-    given: Sequence[int],
-    everything: int,
-    bound: int,
-    scaled_total: int,
-) -> int | None:
-    """Whose turn it is; None where that one has no row left. All in integers, times scale·total."""
-    scale = scaled_total // sum(weights)
-    best, best_deadline, best_weight, best_fits = None, 0, 1, False
-    for i, weight in enumerate(weights):
-        next_row = rows[i][taken[i]] if taken[i] < len(rows[i]) else None
-        gives = next_row or 0
-        ahead = (given[i] + gives) * scaled_total - weight * (everything + gives) * scale
-        fits = ahead <= bound
-        deadline = bound + given[i] * scaled_total
-        sooner = best is None or deadline * best_weight < best_deadline * weight
-        if (fits and not best_fits) or (fits == best_fits and sooner):
-            best, best_deadline, best_weight, best_fits = i, deadline, weight, fits
-    return best if best is not None and taken[best] < len(rows[best]) else None
 
 
 def find_shortage(weights: Sequence[int], rows_held: Sequence[int], n_rows: int) -> Shortage | None:

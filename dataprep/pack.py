@@ -20,8 +20,9 @@ from dataprep.plan import open_plan, publish_plan
 from dataprep.planner import make_plan
 from dataprep.publish import sweep
 from dataprep.recipe import Recipe, RecipeSource, publish_recipe, read_recipe
-from dataprep.request import ATTENTIONS, LONG, LOSSES, ON_SHORT, STRATEGIES, UNITS, Request
+from dataprep.request import ATTENTIONS, LOSSES, ON_SHORT, UNITS, Request
 from dataprep.sources import load_catalogue
+from dataprep.strategies import LONGS, STRATEGIES
 from dataprep.supply import choose_tokenizer, held_sources
 from dataprep.vocab_store import load_vocab
 
@@ -57,7 +58,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--by", choices=UNITS, default="tokens", help="the unit of the ratio (default tokens)")
     add("--strategy", choices=STRATEGIES, default="concat", help="how rows are filled (default concat)")
     add("--shuffle", choices=["rows", "documents"], default="rows", help="concat: documents are shuffled first")
-    add("--long", choices=LONG, default="split", help="best-fit, pad: documents longer than a row (default split)")
+    add("--long", choices=LONGS, default="split", help="best-fit, pad: documents longer than a row (default split)")
     add("--loss", choices=LOSSES, default="all", help="which targets count (default all)")
     add("--attention", choices=ATTENTIONS, default="full", help="document: a token sees its own document only")
     add("--on-short", choices=ON_SHORT, default="error", help="when a share has too little (default error)")
@@ -101,7 +102,7 @@ def _shares(args: argparse.Namespace, held: list[str]) -> tuple[tuple[str, ...],
     unknown = [source for source in sources if source not in held]
     if unknown or len(shares) != len(args.mix) or len(set(sources)) != len(sources):
         raise UsageError(
-            f"no bins of {', '.join(unknown)}" if unknown else "every share needs a source of its own",
+            f"no bins of {', '.join(unknown)}" if unknown else "every share needs one source of its own",
             seen=f"--mix {':'.join(map(str, args.mix))} for {asked or 'no source'}",
             wanted=f"{len(args.mix)} of: {', '.join(held) or 'nothing is held'}",
             fix=f"make shards SOURCE={unknown[0]} N=1" if unknown else f"--sources {','.join(held[: len(args.mix)])}",
@@ -140,7 +141,9 @@ def _is_whole(paths: Paths, recipe: Recipe) -> bool:
 def _report(paths: Paths, recipe: Recipe, *, made: bool) -> None:
     shown = paths.shown(paths.plans / f"{recipe.name}.parquet")
     print(f"{'packed' if made else 'already packed'}: recipe {recipe.name}, plan {shown}\n")
-    print(table(["source", "asked", "rows", "tokens", "loss tokens", "documents", "passes", "left over"], _lines(recipe)))
+    print(
+        table(["source", "asked", "rows", "tokens", "loss tokens", "documents", "passes", "left over"], _lines(recipe))
+    )
     targets = recipe.plan_rows * recipe.seq_len
     epochs = f", {recipe.epochs} epochs" if recipe.epochs > 1 else ""
     print(

@@ -111,18 +111,31 @@ def draw_order(n_rows: int, *, last_is_short: bool, seed: int, purpose: str) -> 
     return shuffled(n_rows, seed, purpose)
 
 
+def repeat_order(n_rows: int, n_wanted: int, *, last_is_short: bool, seed: int, purpose: str) -> np.ndarray:
+    """Rows drawn in whole passes over a source, each in an order of its own: int64[n_wanted].
+
+    The first pass is `draw_order`'s, so a plan of one pass does not know that there could be more.
+    """
+    assert n_rows > 0 or n_wanted == 0, "no row to repeat"
+    passes = [
+        draw_order(n_rows, last_is_short=last_is_short, seed=seed, purpose=f"{purpose} pass {p}" if p else purpose)
+        for p in range(-(-n_wanted // max(n_rows, 1)))
+    ]
+    return np.concatenate([np.empty(0, dtype=np.int64), *passes])[:n_wanted]
+
+
 def place(segments: Segments, drawn: np.ndarray, plan_rows: np.ndarray) -> Segments:
     """Send source row `drawn[j]` to plan row `plan_rows[j]`; rows not drawn are left over.
 
-    The result is not sorted: `merge` does that once for all sources.
+    A row drawn twice is placed twice. The result is in the order of `plan_rows`: `merge` sorts once
+    for all sources.
     """
-    n_rows = int(segments.row[-1]) + 1 if len(segments) else 0
-    target = np.full(n_rows, -1, dtype=np.int64)
-    target[drawn[: len(plan_rows)]] = plan_rows
-    row = target[segments.row]
-    kept = row >= 0
-    chosen = segments[kept]
-    return Segments(row=row[kept], shard=chosen.shard, start=chosen.start, length=chosen.length)
+    n_of_row = np.bincount(segments.row)
+    drawn = drawn[: len(plan_rows)]
+    n, first = n_of_row[drawn], (np.cumsum(n_of_row) - n_of_row)[drawn]
+    # Every drawn row's segments, one after another: first, first + 1, ….
+    chosen = segments[np.repeat(first - np.cumsum(n) + n, n) + np.arange(n.sum())]
+    return Segments(row=np.repeat(plan_rows, n), shard=chosen.shard, start=chosen.start, length=chosen.length)
 
 
 def merge(parts: list[Segments]) -> Segments:

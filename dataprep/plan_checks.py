@@ -125,7 +125,9 @@ def _repeats(paths: Paths, recipe: Recipe) -> list[str]:
         numbers = [i for i, shard in enumerate(recipe.shards) if shard.source == source.source]
         found = intervals.max_cover(segments[np.isin(segments.shard, numbers)])
         if found > allowed or max(1, found) != source.passes:
-            faults.append(f"a token of {source.source} occurs {found} times, {source.passes} passes of {allowed} stated")
+            faults.append(
+                f"a token of {source.source} occurs {found} times, {source.passes} passes of {allowed} stated"
+            )
     return faults
 
 
@@ -182,7 +184,12 @@ def _lines(paths: Paths, recipe: Recipe, segments: Segments) -> pl.DataFrame:
     masked = recipe.loss == "assistant"
     loss = intervals.loss_counts(segments, lambda i: texts[i].loss) if masked else segments.length
     names = pl.DataFrame({"source": [shard.source for shard in recipe.shards]})
-    numbers = {"row": segments.row, "length": segments.length, "loss": loss, "documents": documents_ended(segments, texts)}
+    numbers = {
+        "row": segments.row,
+        "length": segments.length,
+        "loss": loss,
+        "documents": documents_ended(segments, texts),
+    }
     columns = pl.DataFrame({name: values.astype(np.int64) for name, values in numbers.items()})
     return pl.concat([columns, names[segments.shard]], how="horizontal")
 

@@ -8,10 +8,8 @@ Holds: one budget at most; every field but the epochs decides which token is in 
 from dataclasses import dataclass
 
 UNITS = ("tokens", "loss-tokens", "documents")
-STRATEGIES = ("concat", "best-fit", "pad")
 LOSSES = ("all", "assistant")
 ATTENTIONS = ("full", "document")
-LONG = ("split", "truncate")
 ON_SHORT = ("error", "repeat", "shrink")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from dataprep import intervals, packing
 from dataprep.packing import Pieces, Segments
 from dataprep.request import Request
+from dataprep.strategies import fill_rows
 from dataprep.supply import Supply
 
 
@@ -50,7 +51,7 @@ class SourceRows:
 def fill_source(supply: Supply, numbers: Sequence[int], texts: Sequence[ShardText], request: Request) -> SourceRows:
     """Fill one source's rows. `numbers` are its shards' places in `texts`, which holds every source's."""
     pieces, excluded_tokens = _pieces(supply, numbers, texts, request)
-    filled = packing.fill_rows(pieces, request.seq_len, strategy=request.strategy, long=request.long)
+    filled = fill_rows(pieces, request.seq_len, strategy=request.strategy, long=request.long)
     segments, n_rows = filled.segments, filled.n_rows
     loss = intervals.loss_counts(segments, lambda shard: texts[shard].loss) if request.loss == "assistant" else None
     row_loss = _by_row(segments, segments.length if loss is None else loss, n_rows)
@@ -64,7 +65,7 @@ def fill_source(supply: Supply, numbers: Sequence[int], texts: Sequence[ShardTex
     return SourceRows(
         supply=supply,
         segments=segments,
-        last_is_short=request.strategy == "concat" and n_rows > 0 and bool(row_tokens[-1] < request.seq_len),
+        last_is_short=filled.last_is_short and n_rows == filled.n_rows,
         excluded_tokens=excluded_tokens,
         row_tokens=row_tokens,
         row_loss_tokens=row_loss,
@@ -72,9 +73,7 @@ def fill_source(supply: Supply, numbers: Sequence[int], texts: Sequence[ShardTex
     )
 
 
-def _pieces(
-    supply: Supply, numbers: Sequence[int], texts: Sequence[ShardText], request: Request
-) -> tuple[Pieces, int]:
+def _pieces(supply: Supply, numbers: Sequence[int], texts: Sequence[ShardText], request: Request) -> tuple[Pieces, int]:
     """What is filled into rows, in drawn order, and the tokens of documents that may not be in the plan."""
     if request.strategy == "concat" and request.shuffle == "rows" and request.loss == "all":
         index = np.array(numbers, dtype=np.int32)
@@ -91,9 +90,7 @@ def _pieces(
 
 
 def _as_segments(pieces: Pieces) -> Segments:
-    return Segments(
-        row=np.arange(len(pieces.length)), shard=pieces.shard, start=pieces.start, length=pieces.length
-    )
+    return Segments(row=np.arange(len(pieces.length)), shard=pieces.shard, start=pieces.start, length=pieces.length)
 
 
 def _keep_rows(segments: Segments, kept: np.ndarray) -> Segments:

@@ -1,18 +1,16 @@
 """Packing, held to brute force over small sizes: nothing lost, nothing twice, order kept."""
 
-import hashlib
-import json
 import tempfile
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from held import VOCAB, hold_shard, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataprep.bins import FileFact, Oracle, Origin, Receipt, TokenizerFact
 from dataprep.errors import BudgetError
 from dataprep.packing import (
     Pieces,
@@ -29,13 +27,11 @@ from dataprep.packing import (
     whole_shards,
 )
 from dataprep.paths import Paths
-from dataprep.planner import Request, make_plan
+from dataprep.planner import make_plan
 from dataprep.recipe import Recipe
-from dataprep.vocab import Vocab
 
 SETTINGS = settings(max_examples=120, deadline=None)
 FEW = settings(max_examples=40, deadline=None)
-VOCAB = Vocab(name="v", ranks_file=Path("none"), n_ranks=300, fingerprint="f" * 64)
 document_lengths = st.lists(st.integers(0, 12), min_size=0, max_size=12)
 shard_documents = st.lists(document_lengths, min_size=1, max_size=4)
 seq_lens = st.integers(1, 11)
@@ -161,59 +157,6 @@ def test_documents_are_counted_as_a_naive_count_does(
 # End to end: receipts on disk, a request, and the plan that comes of it.
 
 
-def hold_shard(paths: Paths, source: str, number: int, lengths: list[int], split: str = "train") -> int:
-    """A bin with its ends and receipt, as `encode` leaves them; its tokens say nothing. Returns its tokens."""
-    folder, name, tokens = paths.bins(VOCAB.name, source), f"shard_{number:05d}", sum(lengths)
-    contents = {"bin": np.zeros(tokens, "<u2").tobytes(), "docs": np.cumsum(lengths, dtype="<u8").tobytes()}
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = {}
-    for suffix, content in contents.items():
-        (folder / f"{name}.{suffix}").write_bytes(content)
-        digest = hashlib.sha256(f"{source}{number}".encode() + content).hexdigest()
-        facts[suffix] = FileFact(name=f"{name}.{suffix}", bytes=len(content), sha256=digest)
-    receipt = Receipt(
-        source=source,
-        shard=name,
-        split=split,
-        origin=Origin(kind="local", repo=None, revision=None, licence="none", layout="text", columns=("text",)),
-        encoder=1,
-        file=FileFact(name=f"{name}.parquet", bytes=1, sha256="0" * 64),
-        tokenizer=TokenizerFact(
-            name=VOCAB.name, fingerprint=VOCAB.fingerprint, vocab_size=VOCAB.vocab_size, end_id=VOCAB.end_id
-        ),
-        documents=len(lengths),
-        empty_documents=lengths.count(0),
-        excluded={},
-        unsupervised_documents=0,
-        loss=None,
-        text_bytes=tokens,
-        tokens=tokens,
-        end_tokens=len(lengths) - lengths.count(0),
-        loss_tokens=tokens,
-        oracle=Oracle(documents=0, tokens=0),
-        **facts,
-    )
-    (folder / f"{name}.json").write_text(json.dumps(asdict(receipt)))
-    return tokens
-
-
-def request(mix: list[int], *, budget: int | None, seq_len: int, shuffle: str = "rows", seed: int = 0) -> Request:
-    return Request(
-        mix=tuple(mix),
-        sources=tuple(f"source{i}" for i in range(len(mix))),
-        budget_tokens=budget,
-        seq_len=seq_len,
-        split="train",
-        strategy="concat",
-        shuffle=shuffle,
-        loss="all",
-        attention="full",
-        on_short="error",
-        unit="tokens",
-        seed=seed,
-    )
-
-
 @st.composite
 def mixes_of_held_sources(draw: st.DrawFn) -> tuple[list[int], list[list[list[int]]]]:
     mix = draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
@@ -258,10 +201,10 @@ def test_any_plan_has_no_token_twice_loses_none_and_keeps_every_prefix_within_on
         for i, shards in enumerate(shards_by_source):
             held[f"source{i}"] = sum(hold_shard(paths, f"source{i}", n, lengths) for n, lengths in enumerate(shards))
             hold_shard(paths, f"source{i}", len(shards), [4, 1], split="holdout")
-        asked = request(mix, budget=None, seq_len=seq_len, shuffle=shuffle, seed=seed)
+        asked = request(mix, seq_len=seq_len, shuffle=shuffle, seed=seed)
         recipe, segments = make_plan(paths, VOCAB, asked, None)
         again, segments_again = make_plan(paths, VOCAB, asked, None)
-        too_much = request(mix, budget=(recipe.plan_rows + 1) * seq_len, seq_len=seq_len, shuffle=shuffle, seed=seed)
+        too_much = replace(asked, budget_tokens=(recipe.plan_rows + 1) * seq_len)
         with pytest.raises(BudgetError, match=f"--tokens {recipe.plan_rows * seq_len} "):
             make_plan(paths, VOCAB, too_much, None)
     assert_plan_is_exact(recipe, segments, held, held_out=5)
@@ -278,7 +221,7 @@ def test_a_full_plan_of_one_source_has_every_token_as_a_target_exactly_once(
         with tempfile.TemporaryDirectory() as folder:
             paths = Paths(root=Path(folder))
             held = sum(hold_shard(paths, "source0", n, lengths) for n, lengths in enumerate(shards))
-            asked = request([1], budget=None, seq_len=seq_len, shuffle=shuffle)
+            asked = request([1], seq_len=seq_len, shuffle=shuffle)
             recipe, segments = make_plan(paths, VOCAB, asked, "full")
         everything = Counter((n, token) for n, lengths in enumerate(shards) for token in range(sum(lengths)))
         assert Counter((shard, token) for _, shard, token in tokens_of(segments)) == everything
