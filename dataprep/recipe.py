@@ -192,5 +192,5 @@ def _damaged(file: Path, seen: str, wanted: str) -> DataError:
         f"the recipe {file.name} is not as it was packed",
         seen=seen,
         wanted=wanted,
-        fix="python -m dataprep.pack … with the same settings makes it again",
+        fix=f"rm {file}; then python -m dataprep.pack with the same settings makes it again",
     )

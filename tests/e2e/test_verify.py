@@ -96,6 +96,11 @@ def spoil_record(root: Path) -> None:
     (root / "data/sources/alpha.json").write_text("[]")
 
 
+def spoil_raw_receipt(root: Path) -> None:
+    (root / "data/raw/alpha").mkdir(parents=True)
+    (root / "data/raw/alpha/shard_00000.parquet.json").write_text("{")
+
+
 def spoil_journal(root: Path) -> None:
     (root / "runs/lost").mkdir(parents=True)
     (root / "runs/lost/journal.jsonl").write_text('{"kind": "start", "attempt": 1}\n')
@@ -109,8 +114,12 @@ DAMAGE: dict[Callable[[Path], None], tuple[list[str], set[str]]] = {
         {"tokens = bin bytes / 2", "document ends add up to the tokens", "planned shards are unchanged"},
     ),
     flip_docs: (["--full"], {"tokens = bin bytes / 2", "one end token closes each document"}),
-    spoil_receipt: ([], {"receipts can be read", "planned shards are unchanged"}),
+    spoil_receipt: (
+        [],
+        {"receipts can be read", "planned shards are unchanged", "tokens.db says what the receipts say"},
+    ),
     spoil_record: ([], {"every shard asked for is held"}),
+    spoil_raw_receipt: ([], {"raw files are as fetched"}),
     spoil_journal: ([], {"ledgers agree with checkpoints"}),
     lose_shard: ([], {"every shard asked for is held"}),
     change_vocabulary: ([], {"bins carry their vocabulary's fingerprint"}),
