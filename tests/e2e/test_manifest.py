@@ -119,7 +119,8 @@ def test_an_idle_shell_blocks_nobody(paths: Paths, stranger: subprocess.Popen[st
 def test_what_an_idle_shell_writes_after_a_rebuild_is_moved_aside_and_said(
     paths: Paths, stranger: subprocess.Popen[str]
 ) -> None:
-    assert manifest.rebuild(paths).postponed is None  # the shell still has the old file
+    assert manifest.rebuild(paths).postponed is None
+    assert stranger.poll() is None  # it still has the old file
     wal = paths.database.with_name("tokens.db.wal")
     wal.write_bytes(b"what the shell writes now, beside a file that is not its own")
     assert manifest.is_stale(paths)
