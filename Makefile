@@ -55,7 +55,7 @@ clean: ## remove .venv and caches; data/, manifests/ and runs/ stay
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed"; $(PYTHON) --version; echo "  fix:  make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 5; }
-	$(PYTHON) -m venv .venv
+	@test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 

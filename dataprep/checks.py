@@ -4,7 +4,6 @@ In:  the layout and whether to read everything (`full`). Out: findings, PASS or 
 Holds: a check says what it compared and how much of it; without `full`, sizes stand for hashes.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from dataprep.asked import asked_files, read_asked
 from dataprep.bins import FileFact, Receipt, find_receipts, open_bin, open_document_ends, read_receipt
 from dataprep.errors import QuernError
 from dataprep.paths import Paths
-from dataprep.publish import sha256_file
+from dataprep.publish import read_json, sha256_file
 from dataprep.sql import ask
 from dataprep.supply import check_tokenizer, held_tokenizers
 from dataprep.vocab_store import load_vocab
@@ -52,8 +51,7 @@ def check_data(paths: Paths, *, full: bool) -> Iterator[Finding]:
     if full:
         yield _end_tokens(paths, receipts)
     yield _nothing_missing(paths)
-    if not unreadable:
-        yield _database(paths, [receipt for _, receipt in receipts])
+    yield _database(paths, [receipt for _, receipt in receipts])
 
 
 def _receipts(paths: Paths) -> tuple[list[tuple[Path, Receipt]], list[str]]:
@@ -82,13 +80,15 @@ def _vocabularies(paths: Paths, receipts: list[Receipt]) -> Finding:
 def _raw_files(paths: Paths, *, full: bool) -> Finding:
     faults, n_files = [], 0
     for file in sorted((paths.data / "raw").glob("*/*.json")):
-        value = json.loads(file.read_text(encoding="utf-8"))
-        if "sha256" not in value or file.name.startswith("."):
-            continue  # a listing, not a receipt
-        raw, n_files = file.with_suffix(""), n_files + 1
+        if file.name == "listing.json":
+            continue
+        raw, n_files, value = file.with_suffix(""), n_files + 1, read_json(file) or {}
+        if not {"bytes", "sha256"} <= value.keys():
+            faults.append(f"{paths.shown(file)} is no receipt")
+            continue
         if raw.exists():  # a raw file may be deleted once its bin is made; the bin's receipt keeps its hash
             fact = FileFact(name=raw.name, bytes=value["bytes"], sha256=value["sha256"])
-            faults += _file_faults(paths.shown(raw), raw, fact, full=full)
+            faults += file_faults(paths.shown(raw), raw, fact, full=full)
     return finding("raw files are as fetched", f"{n_files:,} files, {_how(full=full)}", faults)
 
 
@@ -96,9 +96,7 @@ def _bin_files(receipts: list[tuple[Path, Receipt]], *, full: bool) -> Finding:
     faults = []
     for folder, receipt in receipts:
         for fact in receipt.files:
-            faults += _file_faults(f"{receipt.source}/{fact.name}", folder / fact.name, fact, full=full)
-        if receipt.tokens * 2 != receipt.bin.bytes:
-            faults.append(f"{receipt.source}/{receipt.shard}: {receipt.tokens:,} tokens in {receipt.bin.bytes:,} bytes")
+            faults += file_faults(f"{receipt.source}/{fact.name}", folder / fact.name, fact, full=full)
     n_tokens = sum(receipt.tokens for _, receipt in receipts)
     return finding(
         "tokens = bin bytes / 2", f"{n_tokens:,} tokens in {len(receipts):,} bins, {_how(full=full)}", faults
@@ -167,7 +165,8 @@ def _database(paths: Paths, receipts: list[Receipt]) -> Finding:
     return finding("tokens.db says what the receipts say", f"{wanted[1]:,} tokens", faults)
 
 
-def _file_faults(name: str, file: Path, fact: FileFact, *, full: bool) -> list[str]:
+def file_faults(name: str, file: Path, fact: FileFact, *, full: bool) -> list[str]:
+    """What is wrong with one file whose size and hash a receipt states."""
     found = file.stat().st_size if file.exists() else None
     if found != fact.bytes:
         return [f"{name}: {'no file' if found is None else f'{found:,} bytes'}, its receipt says {fact.bytes:,}"]

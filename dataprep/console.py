@@ -7,7 +7,6 @@ Holds: progress never hides a line that matters, and nothing here changes a numb
 import json
 import math
 import sys
-import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -59,7 +58,6 @@ class Progress:
     def __init__(self, what: str, total_bytes: int, *, quiet: bool = False) -> None:
         self._what, self._total, self._quiet = what, total_bytes, quiet
         self._bar: Any = None
-        self._started = time.monotonic()
 
     def __enter__(self) -> Self:
         if sys.stdout.isatty() and not self._quiet:
@@ -79,6 +77,10 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal its cursor back."""
         if self._bar:
             self._bar.stop()
 
@@ -95,11 +97,6 @@ class Progress:
             self._bar.console.print(line, highlight=False, markup=False)
         else:
             print(line, flush=True)
-
-    @property
-    def seconds(self) -> float:
-        """Time since the start."""
-        return time.monotonic() - self._started
 
 
 def _plain(value: Any) -> Any:

@@ -89,7 +89,8 @@ def _n_rows(
         return _within(len(order), len(order), held, request)
     # Everything once, and the shorter shares as often as that takes.
     turns = [np.flatnonzero(order == i) for i in range(len(held))]
-    return max(int(places[min(n, len(places)) - 1]) + 1 for places, n in zip(turns, held, strict=True))
+    ends = [places[:n][-1:] for places, n in zip(turns, held, strict=True)]
+    return max((int(end[0]) + 1 for end in ends if len(end)), default=len(order))
 
 
 def _within(wanted: int, feasible: int, held: Sequence[int], request: Request) -> int:

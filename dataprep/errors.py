@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 EXIT_INTERRUPTED = 130
+STOPPED = "\nstopped; everything finished is kept, the same command goes on from here"
 EXIT_PIPE_CLOSED = 141  # as a program ends that SIGPIPE kills
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ENVIRONMENT = _OUT_OF_SPACE | {
@@ -109,7 +110,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except QuernError as error:
         _leave(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _leave("\nstopped; everything finished is kept, the same command goes on from here", EXIT_INTERRUPTED)
+        _leave(STOPPED, EXIT_INTERRUPTED)
     except BrokenPipeError:
         _leave("", EXIT_PIPE_CLOSED)  # the reader (head, less) left before the verb was done
     except OSError as error:

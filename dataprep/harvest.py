@@ -89,7 +89,8 @@ def _left_out(harvest: Harvest) -> Iterator[None]:
 
 def watched(paths: Paths) -> Iterator[Path]:
     """Folders and files whose change makes tokens.db stale. A publication changes its folder."""
-    folders = [paths.source_record("").parent, paths.recipes, paths.plans, *paths.all_bins.glob("*/*")]
+    bins = (paths.all_bins, *paths.all_bins.glob("*"), *paths.all_bins.glob("*/*"))
+    folders = [paths.source_record("").parent, paths.recipes, paths.plans, paths.runs, *bins]
     yield from (folder for folder in folders if folder.is_dir())
     yield from paths.recipes.glob("*.toml")  # people edit them in place
     yield from journal_files(paths)
@@ -191,8 +192,12 @@ def _add_run(harvest: Harvest, paths: Paths, journal: Journal) -> None:
 
 
 def _add_seen(harvest: Harvest, paths: Paths, journal: Journal) -> None:
-    recipe = journal.of_kind("start")[-1]["recipe"]
-    plan = paths.plans / f"{recipe}.parquet"
+    start = journal.of_kind("start")[-1]
+    recipe, plan = start["recipe"], paths.plans / f"{start['recipe']}.parquet"
+    packed = next((line["sha256"] for line in harvest.tables.get("recipes", []) if line["recipe"] == recipe), None)
+    if packed not in {None, start["recipe_sha256"]}:
+        harvest.notes.append(f"run {journal.run}: {recipe} was packed anew since; its tokens per shard are not counted")
+        return
     if not plan.exists():
         harvest.notes.append(f"run {journal.run}: its plan is gone, so its tokens per shard cannot be counted")
         return

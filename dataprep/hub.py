@@ -1,7 +1,7 @@
 """The Hugging Face Hub: what a data set holds at one commit, and the bytes of one of its files.
 
 In:  a source's repository, revision and patterns. HF_ENDPOINT and HF_TOKEN are read at each call.
-Out: the commit, its files with size and sha256, one downloaded file (unverified: `fetch` judges it).
+Out: the commit, its files with size and sha256, one downloaded file (unverified: `raw` judges it).
 Holds: the client's global cache is never read; nothing waits for ever; what may pass when tried
 again is raised as MayPass, what will not as DataError.
 """

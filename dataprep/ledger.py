@@ -21,7 +21,7 @@ Record = dict[str, Any]
 _KEYS = {
     "start": {
         *("time", "stage", "recipe", "parent_run", "parent_step", "params", "world_size"),
-        *("batch_rows", "micro_batch", "accumulation", "rows_done"),
+        *("batch_rows", "micro_batch", "accumulation", "rows_done", "recipe_sha256"),
     },
     "step": {"step", "row_from", "row_to", "tokens", "loss_tokens", "loss", "lr"},
     "checkpoint": {"step", "rows_done", "tokens_done", "path", "bytes", "sha256"},

@@ -4,6 +4,8 @@ In:  everything under data/, manifests/recipes/ and runs/. Out: manifests/tokens
 Holds: the database is built in a private file under a lock, checkpointed, fsynced, then renamed in;
 no program of ours ever opens the published file for writing. A stranger's unsaved changes
 (a non-empty tokens.db.wal with a living owner) postpone the publication; an orphan is moved aside.
+A shell that was open for writing when we renamed and writes afterwards writes to the old file: what
+it wrote is moved aside too, with a note. So people are told to open the file with -readonly.
 """
 
 import contextlib
@@ -36,12 +38,17 @@ class Rebuilt:
 def rebuild(paths: Paths) -> Rebuilt:
     """Derive tokens.db anew and publish it."""
     paths.manifests.mkdir(parents=True, exist_ok=True)
-    with _locked(paths.manifests / _LOCK):
+    lock = paths.manifests / _LOCK
+    with _locked(lock):
         sweep(paths.manifests)
+        os.utime(lock)
+        begun = lock.stat().st_mtime_ns  # by the clock of this file system
         harvested = harvest.collect(paths)
         with private_folder(paths.manifests, paths.database.name) as folder:
-            _build(folder / paths.database.name, harvested)
-            postponed = _publish(folder / paths.database.name, paths)
+            fresh = folder / paths.database.name
+            _build(fresh, harvested)
+            os.utime(fresh, ns=(begun, begun))  # what changes from here on makes it stale
+            postponed = _publish(fresh, paths, harvested.notes)
     counts = {name: len(lines) for name, lines in harvested.tables.items()}
     return Rebuilt(lines_by_table=counts, notes=tuple(harvested.notes), postponed=postponed)
 
@@ -50,8 +57,11 @@ def is_stale(paths: Paths) -> bool:
     """Whether something the database is derived from changed after it was made."""
     if not paths.database.exists():
         return True
+    if _unsaved_changes(paths.database):
+        return True  # somebody's, perhaps over a file that is no longer ours: nobody could open it
     made = paths.database.stat().st_mtime_ns
-    return any(item.stat().st_mtime_ns > made for item in harvest.watched(paths))
+    watched = [SHIPPED_MANIFESTS / "schema.sql", *harvest.watched(paths)]
+    return any(item.stat().st_mtime_ns >= made for item in watched)
 
 
 def _build(file: Path, harvested: harvest.Harvest) -> None:
@@ -76,19 +86,25 @@ GROUP BY source, shard
 """
 
 
-def _publish(fresh: Path, paths: Paths) -> str | None:
+def _publish(fresh: Path, paths: Paths, notes: list[str]) -> str | None:
     """Rename the fresh database in, unless somebody else's changes would be lost: then say why not."""
-    wal = paths.database.with_name(paths.database.name + ".wal")
     with _hold_off_writers(paths.database) as nobody_writes:
-        if wal.exists() and wal.stat().st_size:
+        if wal := _unsaved_changes(paths.database):
             if not nobody_writes:
                 return (
                     f"{paths.shown(paths.database)} is open in another program that has unsaved changes; "
                     "it was left as it was. Close that program, then: python -m dataprep.index"
                 )
-            wal.rename(_free_name(wal))
+            aside = wal.rename(_free_name(wal))
+            notes.append(f"changes that a duckdb shell wrote after a rebuild are in {aside.name}; open with -readonly")
         adopt(fresh, paths.database)
     return None
+
+
+def _unsaved_changes(database: Path) -> Path | None:
+    """DuckDB's log of what is not yet in the file, if there is any."""
+    wal = database.with_name(database.name + ".wal")
+    return wal if wal.exists() and wal.stat().st_size else None
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ In:  recipes, their plans, journals and checkpoints. Out: findings, PASS or FAIL
 Holds: counts come from the plan's own lines and from checkpoints, never from the recipe under test.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,15 +12,15 @@ import numpy as np
 import polars as pl
 
 from dataprep import intervals
-from dataprep.bins import open_bin, open_document_ends, open_loss, read_receipt
-from dataprep.checks import Finding, finding
+from dataprep.bins import FileFact, open_bin, open_document_ends, open_loss, read_receipt
+from dataprep.checks import Finding, file_faults, finding
 from dataprep.errors import QuernError
 from dataprep.harvest import journal_files
 from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_weights
 from dataprep.packing import Segments
 from dataprep.paths import Paths
 from dataprep.plan import hash_rows, open_plan
-from dataprep.publish import sha256_file
+from dataprep.publish import read_json
 from dataprep.recipe import Recipe, RecipeShard, read_recipe, recipe_names
 from dataprep.rows import ShardText, documents_ended
 from dataprep.sql import ask
@@ -133,7 +132,7 @@ def _repeats(paths: Paths, recipe: Recipe) -> list[str]:
 
 def _conservation(paths: Paths) -> Finding:
     lines = ask(paths, "SELECT recipe, source, tokens, difference FROM conservation")[1]
-    faults = [f"{recipe}, {source}: {off:,} tokens unaccounted for" for recipe, source, _, off in lines if off]
+    faults = [f"{recipe}, {source}: {off} tokens unaccounted for" for recipe, source, _, off in lines if off != 0]
     return finding(
         "tokens = planned + excluded + held out + left over + dropped", f"{len(lines):,} sources of recipes", faults
     )
@@ -162,16 +161,20 @@ def _ledger_faults(journal: Journal, folder: Path, full: bool) -> Iterator[str]:
     if not checkpoints:
         return
     newest = checkpoints[-1]
-    state = json.loads((folder / newest["path"] / "state.json").read_text(encoding="utf-8"))
+    state = read_json(folder / newest["path"] / "state.json") or {}
+    if not {"rows_done", "tokens_done"} <= state.keys():
+        yield f"{newest['path']}/state.json cannot be read"
+        return
     rows_done = ranges[-1].row_to if ranges else 0
     if not state["rows_done"] == newest["rows_done"] == rows_done:
         yield f"journal has {rows_done:,} rows in the weights, {newest['path']} says {state['rows_done']:,}"
     in_weights = sum(step["tokens"] for step in steps_with_weights(journal.records) if step["in_weights"])
     if in_weights != state["tokens_done"]:
         yield f"journal has {in_weights:,} tokens in the weights, {newest['path']} says {state['tokens_done']:,}"
-    weights = folder / newest["path"] / "model.safetensors"
-    if full and sha256_file(weights) != newest["sha256"]:
-        yield f"{newest['path']}/{weights.name} is not what was saved (sha256)"
+    weights = FileFact(name="model.safetensors", bytes=newest["bytes"], sha256=newest["sha256"])
+    yield from file_faults(
+        f"{newest['path']}/{weights.name}", folder / newest["path"] / weights.name, weights, full=full
+    )
 
 
 def _all_segments(paths: Paths, recipe: Recipe) -> Segments:

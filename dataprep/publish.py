@@ -148,10 +148,7 @@ def publishing_folder(path: Path) -> Iterator[Path]:
 
 def sweep(folder: Path) -> list[Path]:
     """Remove temps whose writer died; returns them. A living writer's temp is locked and stays."""
-    orphans = [part for part in sorted(folder.glob(f".*{_PART}")) if _is_orphan(part)]
-    for orphan in orphans:
-        shutil.rmtree(orphan, ignore_errors=True) if orphan.is_dir() else orphan.unlink(missing_ok=True)
-    return orphans
+    return [part for part in sorted(folder.glob(f".*{_PART}")) if _remove_orphan(part)]
 
 
 def sha256_file(path: Path) -> str:
@@ -200,13 +197,15 @@ def _rename(part: Path, path: Path) -> None:
     _reached("published", path)
 
 
-def _is_orphan(part: Path) -> bool:
+def _remove_orphan(part: Path) -> bool:
+    """Remove a temp that nobody holds, while we hold it: a writer that waits for its lock looks again."""
     try:
         descriptor = os.open(part, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
     except BlockingIOError:
         return False
     finally:

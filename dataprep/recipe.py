@@ -160,7 +160,8 @@ def read_recipe(file: Path) -> Recipe:
         value["shares"] = tuple(tuple(share) for share in value["shares"])
         value["sources"] = tuple(RecipeSource(**source) for source in value["sources"])
         value["shards"] = tuple(RecipeShard(**shard) for shard in value["shards"])
-        recipe = Recipe(**dict.fromkeys(_BUDGETS) | value)
+        no_budget: dict[str, Any] = dict.fromkeys(_BUDGETS)
+        recipe = Recipe(**no_budget | value)
         found = (recipe.sha256, recipe.counts_sha256)
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(file, f"{type(error).__name__}: {error}", "a recipe as pack wrote it") from None
@@ -197,5 +198,5 @@ def _damaged(file: Path, seen: str, wanted: str) -> DataError:
         f"the recipe {file.name} is not as it was packed",
         seen=seen,
         wanted=wanted,
-        fix="python -m dataprep.pack … with the same settings makes it again",
+        fix=f"rm {file}; then python -m dataprep.pack with the same settings makes it again",
     )

@@ -111,7 +111,7 @@ def documents_ended(segments: Segments, texts: Sequence[ShardText]) -> np.ndarra
     by_shard = np.argsort(segments.shard, kind="stable")
     for lines in np.split(by_shard, np.flatnonzero(np.diff(segments.shard[by_shard])) + 1):
         if len(lines):
-            ends = np.unique(texts[segments.shard[lines[0]]].ends.astype(np.int64))
+            ends = np.unique(texts[int(segments.shard[lines[0]])].ends.astype(np.int64))
             start, length = segments.start[lines], segments.length[lines]
             last = np.searchsorted(ends, start + length, side="right")
             ended[lines] = last - np.searchsorted(ends, start, side="right")

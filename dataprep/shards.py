@@ -19,12 +19,12 @@ from dataprep.asked import publish_asked
 from dataprep.bins import Receipt, check_files, read_receipt
 from dataprep.console import Progress, print_json, print_next, size, table
 from dataprep.encode import ENCODER_VERSION, encode_shard
-from dataprep.errors import EXIT_INTERRUPTED, DataError, Parser, QuernError, run
+from dataprep.errors import EXIT_INTERRUPTED, STOPPED, DataError, Parser, QuernError, run
 from dataprep.index import print_notes
 from dataprep.listing import REMOTE_KINDS, ListedFile, Listing, list_source, select
 from dataprep.paths import Paths, find_paths
 from dataprep.publish import sha256_file, sweep
-from dataprep.raw import check_space, fetch_shard
+from dataprep.raw import ENGINES, check_space, fetch_shard
 from dataprep.sources import find_source, load_catalogue
 from dataprep.supply import check_tokenizer
 from dataprep.vocab import Vocab
@@ -116,9 +116,15 @@ def _bring(job: Job, files: Sequence[ListedFile], n_workers: int, *, quiet: bool
     with Progress(job.listing.source.name, sum(file.bytes or 0 for file in missing), quiet=quiet) as progress:
         if outcomes:
             progress.say(f"{len(outcomes):,} of {len(files):,} shards are held already")
-        for outcome in _fetch_and_encode(job, missing, n_workers, progress.advance):
-            outcomes[outcome.file] = outcome
-            progress.say(_line(outcome))
+        try:
+            for outcome in _fetch_and_encode(job, missing, n_workers, progress.advance):
+                outcomes[outcome.file] = outcome
+                progress.say(_line(outcome))
+        except KeyboardInterrupt:
+            # A download may hang for a minute; everything published is whole, so leave at once.
+            progress.close()
+            print(STOPPED, file=sys.stderr)
+            os._exit(EXIT_INTERRUPTED)
     return [outcomes[file] for file in files]
 
 
@@ -129,32 +135,27 @@ def _fetch_and_encode(
 
     Threads are enough: downloads wait, and pyarrow, gigatoken and hashlib all leave the interpreter free.
     """
-    with ThreadPoolExecutor(FETCHERS) as fetchers, ThreadPoolExecutor(n_workers) as encoders:
-        pending: dict[Future[Path] | Future[Receipt], ListedFile] = {
-            fetchers.submit(_fetch, job, file, advance): file for file in files
-        }
-        try:
-            while pending:
-                finished, _ = wait(cast("list[Future[Any]]", list(pending)), return_when=FIRST_COMPLETED)
-                for future in finished:
-                    file = pending.pop(future)
-                    try:
-                        result = future.result()
-                    except QuernError as gap:
-                        yield Outcome(file=file, gap=gap)
-                        continue
-                    if isinstance(result, Receipt):
-                        yield Outcome(file=file, receipt=result, made=True)
-                    else:
-                        pending[encoders.submit(_encode, job, result)] = file
-        except KeyboardInterrupt:
-            # A download may hang for a minute; everything published is whole, so leave at once.
-            print("\nstopped; finished shards are kept, the same command goes on from here", file=sys.stderr)
-            os._exit(EXIT_INTERRUPTED)
-        except BaseException:
-            fetchers.shutdown(wait=False, cancel_futures=True)
-            encoders.shutdown(wait=False, cancel_futures=True)
-            raise
+    fetchers, encoders = ThreadPoolExecutor(FETCHERS), ThreadPoolExecutor(n_workers)
+    pending: dict[Future[Path] | Future[Receipt], ListedFile] = {
+        fetchers.submit(_fetch, job, file, advance): file for file in files
+    }
+    try:
+        while pending:
+            finished, _ = wait(cast("list[Future[Any]]", list(pending)), return_when=FIRST_COMPLETED)
+            for future in finished:
+                file = pending.pop(future)
+                try:
+                    result = future.result()
+                except QuernError as gap:
+                    yield Outcome(file=file, gap=gap)
+                    continue
+                if isinstance(result, Receipt):
+                    yield Outcome(file=file, receipt=result, made=True)
+                else:
+                    pending[encoders.submit(_encode, job, result)] = file
+    finally:  # nothing new is begun: after an error what runs is waited for, after Ctrl-C the caller leaves
+        fetchers.shutdown(wait=False, cancel_futures=True)
+        encoders.shutdown(wait=False, cancel_futures=True)
 
 
 def _fetch(job: Job, file: ListedFile, advance: Callable[[int], None]) -> Path:
@@ -199,7 +200,7 @@ def _report(job: Job, outcomes: Sequence[Outcome]) -> None:
         print(f"next: the same command again fetches only what is missing ({source})", file=sys.stderr)
     else:
         print(f"complete: every shard asked for is in {paths.shown(job.folder)}")
-        print_next(f"python -m dataprep.pack --mix 1 --sources {source}")
+        print_next(f"python -m dataprep.pack --mix 1 --sources {source} --tokenizer {job.vocab.name}")
 
 
 def _report_json(job: Job, outcomes: Sequence[Outcome]) -> None:
@@ -219,7 +220,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokenizer", type=quantity.name, default="gpt2", help="gpt2, or a trained one's name")
     parser.add_argument("--vocab-file", type=Path, metavar="FILE", help="ranks to use, as a .tiktoken file")
     parser.add_argument("--workers", type=quantity.count, default=os.cpu_count(), help="shards encoded at once")
-    parser.add_argument("--engine", choices=["hub", "hf_transfer"], default="hub", help="who downloads")
+    parser.add_argument("--engine", choices=ENGINES, default="hub", help="who downloads")
     parser.add_argument("--offline", action="store_true", help="use only what is held already")
     parser.add_argument("--json", action="store_true", help="exact numbers for machines")
     return parser.parse_args(argv)

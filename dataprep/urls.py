@@ -1,6 +1,6 @@
 """Plain addresses: the bytes behind a URL, by parallel ranges where the server has them.
 
-In:  a URL, headers, a target file nobody else looks at. Out: that file, unverified: `fetch` judges it.
+In:  a URL, headers, a target file nobody else looks at. Out: that file, unverified: `raw` judges it.
 Holds: a stall ends. hf_transfer keeps the interpreter's lock and waits for ever on a silent server
 (both measured on 0.1.9), so it runs in a child process that a kernel alarm ends. Whatever may pass
 when tried again is raised as MayPass, whatever will not as DataError.

@@ -45,7 +45,9 @@ def load_vocab(paths: Paths, name: str) -> Vocab:
             f"there is no vocabulary {name!r}",
             seen=f"no {paths.shown(ranks_file)}",
             wanted="a rank file placed there, fetched or trained",
-            fix=f"python -m dataprep.bpe --name {name} --sources …  (or --vocab-file FILE)",
+            fix="python -m dataprep.shards --source S --n 1 --tokenizer gpt2 --vocab-file r50k_base.tiktoken"
+            if name == "gpt2"
+            else f"python -m dataprep.bpe --name {name} --size 8192 --sources S",
         )
     ranks_bytes = ranks_file.read_bytes()
     found = hashlib.sha256(ranks_bytes).hexdigest()

@@ -67,11 +67,12 @@ WITH held AS (
         ON p.recipe = rs.recipe AND p.source = s.source AND p.shard = s.shard AND p.bin_sha256 = s.bin_sha256
     GROUP BY rs.recipe, rs.source
 )
-SELECT rs.recipe, rs.source, held.tokens, rs.unique_tokens AS in_plan, rs.excluded_tokens AS excluded, held.held_out,
-       rs.left_over_tokens AS left_over, rs.dropped_tokens AS dropped, held.arrived_later,
-       held.tokens - rs.unique_tokens - rs.excluded_tokens - held.held_out - rs.left_over_tokens - rs.dropped_tokens
-           - held.arrived_later AS difference
-FROM recipe_sources rs JOIN held ON held.recipe = rs.recipe AND held.source = rs.source;
+SELECT rs.recipe, rs.source, coalesce(held.tokens, 0) AS tokens, rs.unique_tokens AS in_plan,
+       rs.excluded_tokens AS excluded, coalesce(held.held_out, 0) AS held_out,
+       rs.left_over_tokens AS left_over, rs.dropped_tokens AS dropped, coalesce(held.arrived_later, 0) AS arrived_later,
+       coalesce(held.tokens - held.held_out - held.arrived_later, 0)
+           - rs.unique_tokens - rs.excluded_tokens - rs.left_over_tokens - rs.dropped_tokens AS difference
+FROM recipe_sources rs LEFT JOIN held ON held.recipe = rs.recipe AND held.source = rs.source;
 
 -- What the weights of each run have seen of each shard; passes = tokens seen / tokens of the shard.
 CREATE VIEW seen AS
@@ -87,12 +88,15 @@ CREATE VIEW lineage AS
 SELECT run, run AS ancestor, attempt, min(row_from) AS row_from, max(row_to) AS row_to, sum(tokens)::BIGINT AS tokens
 FROM steps WHERE in_weights GROUP BY run, attempt;
 
--- Tokens per step as a product, every factor named.
+-- Tokens per step as a product, every factor named, beside the rows that a step of the last attempt really took.
 CREATE VIEW batch_math AS
 SELECT run, world_size, micro_batch, accumulation, batch_rows, seq_len,
        world_size * micro_batch * accumulation * seq_len AS tokens_per_step,
-       world_size * micro_batch * accumulation = batch_rows AS product_holds
-FROM runs JOIN recipes USING (recipe);
+       max(row_to - row_from) AS rows_consumed,
+       max(row_to - row_from) = least(world_size * micro_batch * accumulation, any_value(plan_rows)) AS product_holds
+FROM runs JOIN recipes USING (recipe) JOIN steps USING (run)
+WHERE attempt = (SELECT max(attempt) FROM steps s WHERE s.run = runs.run)
+GROUP BY run, world_size, micro_batch, accumulation, batch_rows, seq_len;
 
 -- How far each run is, and what it computed in vain.
 CREATE VIEW progress AS

@@ -34,9 +34,13 @@ class Journal:
             return
         file.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        _lock(self._descriptor, file)
-        self.torn_bytes = _cut_torn_line(self._descriptor, file)
-        self.records = list(read_journal(file).records)
+        try:
+            _lock(self._descriptor, file)
+            self.torn_bytes = _cut_torn_line(self._descriptor, file)
+            self.records = list(read_journal(file).records)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
         self.attempt = 1 + max((record["attempt"] for record in self.records), default=0)
         sync(file.parent)
 
@@ -46,7 +50,9 @@ class Journal:
             return
         line = json.dumps({"kind": kind, "attempt": self.attempt, **fields}, ensure_ascii=False, allow_nan=False)
         block = f"{line}\n".encode()
-        if os.write(self._descriptor, block) != len(block):  # half a line: the next opening cuts it off
+        written = os.write(self._descriptor, block)
+        if written != len(block):  # a full disk: no half line may stay, for the end record comes after it
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "journal.jsonl")
 
     def make_durable(self) -> None:
@@ -71,7 +77,6 @@ def _lock(descriptor: int, file: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
         raise UsageError(
             f"run {file.parent.name!r} is being trained by another process",
             seen="its journal is locked",

@@ -53,12 +53,15 @@ class Loader:
 
     def rank_rows(self, row_from: int, row_to: int, *, batch: Batch, rank: int) -> RankRows:
         """Rank `rank`'s share of the step that takes rows [row_from, row_to)."""
-        first = min(row_from + rank * batch.rank_rows, row_to)
-        last = min(first + batch.rank_rows, row_to)
-        segments = self._plan.segments(first, last)
+        segments, first = self.rank_segments(row_from, row_to, batch=batch, rank=rank)
         inputs_RT, targets_RT = self._gather(segments, first, batch.rank_rows)
         shape = (batch.accumulation, batch.micro_batch, batch.seq_len)
         return RankRows(inputs_AMT=inputs_RT.reshape(shape), targets_AMT=targets_RT.reshape(shape), segments=segments)
+
+    def rank_segments(self, row_from: int, row_to: int, *, batch: Batch, rank: int) -> tuple[Segments, int]:
+        """The segments of that share, and its first row: what is handed out, without its tokens."""
+        first = min(row_from + rank * batch.rank_rows, row_to)
+        return self._plan.segments(first, min(first + batch.rank_rows, row_to)), first
 
     def _gather(self, segments: Segments, first_row: int, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Fill rows segment by segment; what no segment fills stays padding."""
@@ -80,7 +83,7 @@ def handed_out(loader: Loader, batch: Batch, rank: int) -> list[Segments]:
     """What one rank is handed over the whole plan, step by step."""
     n_rows = loader.recipe.plan_rows
     return [
-        loader.rank_rows(row_from, min(row_from + batch.rows, n_rows), batch=batch, rank=rank).segments
+        loader.rank_segments(row_from, min(row_from + batch.rows, n_rows), batch=batch, rank=rank)[0]
         for row_from in range(0, n_rows, batch.rows)
     ]
 

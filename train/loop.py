@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dataprep.errors import DataError, as_typed
+from dataprep.ledger import rows_in_weights
 from dataprep.vocab_store import load_vocab
 from train.checkpoint import Cursor, clear_the_way, load_checkpoint, publish_checkpoint
 from train.config import TrainConfig
@@ -159,7 +160,7 @@ class Attempt:
         if math.isfinite(loss) and math.isfinite(grad_norm):
             return
         raise DataError(
-            f"step {after.step} is not finite; the weights hold the {self.cursor.step} steps before it",
+            f"step {after.step} is not finite; the newest checkpoint is of step {self.saved.step}",
             seen=f"loss {loss}, gradient norm {grad_norm}, rows {self.cursor.rows_done} to {after.rows_done}",
             wanted="finite numbers",
             fix=f"{self._command()} --learning-rate {self.job.peak_rate / 2:g}",
@@ -169,8 +170,8 @@ class Attempt:
 
     def _begin(self) -> None:
         """Open the attempt in the journal and clear what a kill left behind."""
-        known = [record["sha256"] for record in self.journal.records if record["kind"] == "checkpoint"]
-        if self.resumed and self.resumed.weights_sha256 not in known:
+        kept = rows_in_weights(self.journal.records)
+        if self.resumed and (kept[-1].row_to if kept else 0) < self.cursor.rows_done:
             # Killed between the checkpoint's rename and its record: it is still the work of the attempt before.
             record = checkpoint_record(self.job, self.resumed)
             self.journal.write("checkpoint", **record | {"attempt": self.journal.attempt - 1})
@@ -180,13 +181,15 @@ class Attempt:
 
     def _save(self) -> None:
         """Publish a checkpoint, once per step. Its steps are durable first: weights hold no unjournaled rows."""
-        if self.saved == self.cursor or not self.ranks.is_first:
+        if self.saved == self.cursor:
+            return
+        self.saved = self.cursor
+        if not self.ranks.is_first:
             return
         self.journal.make_durable()
         made = publish_checkpoint(self.job.checkpoints, self.cursor, self.job.identity, self.model, self.optimizer)
         self.journal.write("checkpoint", **checkpoint_record(self.job, made))
         self.journal.make_durable()
-        self.saved = self.cursor
 
     def _sample(self) -> None:
         """Let the model speak once."""
@@ -218,7 +221,8 @@ class Attempt:
         world_size = self.ranks.world_size
         # Without the "--", torchrun on Python 3.11 takes our --run for an abbreviation of its own --run-path.
         launcher = f"torchrun --standalone --nproc_per_node={world_size} --" if world_size > 1 else "python"
-        return as_typed(f"{launcher} train/main.py {shlex.join(self.job.config.argv)}")
+        again = " --resume auto" if self.job.config.resume == "never" else ""
+        return as_typed(f"{launcher} train/main.py {shlex.join(self.job.config.argv)}{again}")
 
 
 def _print_row_hash(job: Job, ranks: Ranks) -> int:

@@ -41,25 +41,26 @@ class StepLines:
         self._last_row, self._first_tokens = job.last_row(cursor), cursor.tokens_done
         self._n_steps = cursor.step + -(-(self._last_row - cursor.rows_done) // job.batch.rows)
         self._started = self._printed = time.monotonic()
-        self._tokens, self._loss = 0, 0.0
+        self._tokens, self._loss_tokens, self._loss = 0, 0, 0.0
 
     def add(self, record: dict[str, Any], cursor: Cursor) -> None:
         """Take in one step; print if it is time, and always the first and the last."""
         now = time.monotonic()
         self._tokens += record["tokens"]
-        self._loss += record["loss"] * record["tokens"]
+        self._loss += record["loss"] * record["loss_tokens"]
+        self._loss_tokens += record["loss_tokens"]
         least, most = _QUIET_SECONDS
         quiet = min(max((now - self._started) / _QUIET_SHARE, least), most)
         is_end = self._tokens == cursor.tokens_done - self._first_tokens or cursor.rows_done == self._last_row
         if is_end or now - self._printed >= quiet:
             print(self._line(record, cursor, now), flush=True)
-            self._printed, self._tokens, self._loss = now, 0, 0.0
+            self._printed, self._tokens, self._loss_tokens, self._loss = now, 0, 0, 0.0
 
     def _line(self, record: dict[str, Any], cursor: Cursor, now: float) -> str:
         seconds = max(now - self._printed, 1e-9)
         parts = [
             f"step {cursor.step}/{self._n_steps} {100 * cursor.rows_done / self._last_row:.1f}%",
-            f"loss {self._loss / max(self._tokens, 1):.3f}",
+            f"loss {self._loss / max(self._loss_tokens, 1):.3f}",
             f"lr {record['lr']:.1e}".replace("e-0", "e-"),
             f"gn {record['grad_norm']:.2f}",
             f"{self._tokens / seconds:,.0f} tok/s",

@@ -115,6 +115,30 @@ def test_an_idle_shell_blocks_nobody(paths: Paths, stranger: subprocess.Popen[st
     assert ask(paths, "SELECT count(*) FROM recipes")[1] == [(1,)]
 
 
+@pytest.mark.parametrize("stranger", ["idle"], indirect=True)
+def test_what_an_idle_shell_writes_after_a_rebuild_is_moved_aside_and_said(
+    paths: Paths, stranger: subprocess.Popen[str]
+) -> None:
+    assert manifest.rebuild(paths).postponed is None
+    assert stranger.poll() is None  # it still has the old file
+    wal = paths.database.with_name("tokens.db.wal")
+    wal.write_bytes(b"what the shell writes now, beside a file that is not its own")
+    assert manifest.is_stale(paths)
+    assert "tokens.db.wal.orphan-1" in " ".join(manifest.rebuild(paths).notes)
+    assert not wal.exists()
+    assert ask(paths, "SELECT count(*) FROM recipes")[1] == [(1,)]
+
+
+def test_a_folder_that_was_removed_makes_the_database_stale(paths: Paths) -> None:
+    manifest.rebuild(paths)
+    assert not manifest.is_stale(paths)
+    shutil.rmtree(paths.all_bins / "tiny-bpe" / "beta")
+    assert manifest.is_stale(paths)
+    manifest.rebuild(paths)
+    assert ask(paths, "SELECT count(*) FROM shards WHERE source = 'beta'")[1] == [(0,)]
+    assert ask(paths, "SELECT max(difference) <> 0 OR min(difference) <> 0 FROM conservation")[1] == [(True,)]
+
+
 @pytest.mark.parametrize("stranger", ["writes"], indirect=True)
 def test_unsaved_changes_of_a_living_shell_are_not_overwritten(paths: Paths, stranger: subprocess.Popen[str]) -> None:
     before = paths.database.stat().st_ino

@@ -96,21 +96,35 @@ def spoil_record(root: Path) -> None:
     (root / "data/sources/alpha.json").write_text("[]")
 
 
+def spoil_raw_receipt(root: Path) -> None:
+    (root / "data/raw/alpha").mkdir(parents=True)
+    (root / "data/raw/alpha/shard_00000.parquet.json").write_text("{")
+
+
 def spoil_journal(root: Path) -> None:
     (root / "runs/lost").mkdir(parents=True)
     (root / "runs/lost/journal.jsonl").write_text('{"kind": "start", "attempt": 1}\n')
 
 
+# A plan is recounted with the document ends of its shards: without them that cannot be done either.
+RECOUNTS = {"plans hold what their recipes say", "every prefix is within one row of its share"}
 DAMAGE: dict[Callable[[Path], None], tuple[list[str], set[str]]] = {
     flip_bin: (["--full"], {"tokens = bin bytes / 2", "one end token closes each document"}),
-    cut_bin: ([], {"tokens = bin bytes / 2", "document ends add up to the tokens", "planned shards are unchanged"}),
+    cut_bin: (
+        [],
+        {"tokens = bin bytes / 2", "document ends add up to the tokens", "planned shards are unchanged"} | RECOUNTS,
+    ),
     lengthen_docs: (
         [],
-        {"tokens = bin bytes / 2", "document ends add up to the tokens", "planned shards are unchanged"},
+        {"tokens = bin bytes / 2", "document ends add up to the tokens", "planned shards are unchanged"} | RECOUNTS,
     ),
     flip_docs: (["--full"], {"tokens = bin bytes / 2", "one end token closes each document"}),
-    spoil_receipt: ([], {"receipts can be read", "planned shards are unchanged"}),
+    spoil_receipt: (
+        [],
+        {"receipts can be read", "planned shards are unchanged", "tokens.db says what the receipts say"} | RECOUNTS,
+    ),
     spoil_record: ([], {"every shard asked for is held"}),
+    spoil_raw_receipt: ([], {"raw files are as fetched"}),
     spoil_journal: ([], {"ledgers agree with checkpoints"}),
     lose_shard: ([], {"every shard asked for is held"}),
     change_vocabulary: ([], {"bins carry their vocabulary's fingerprint"}),

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,19 @@ def test_a_damaged_line_in_the_middle_is_refused_by_number(tmp_path: Path, line:
     file.write_bytes(b"\n".join([first, line, second, b""]))
     with pytest.raises(DataError, match="line 2 of the journal of run 'run'"):
         Journal(file)
+
+
+def test_half_a_record_on_a_full_disk_leaves_the_journal_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "run" / "journal.jsonl"
+    write_two(file)
+    before, real_write = file.read_bytes(), os.write
+    journal = Journal(file)
+    monkeypatch.setattr(os, "write", lambda descriptor, block: real_write(descriptor, block[:7]))
+    with pytest.raises(OSError, match="No space left"):
+        journal.write("note", step=2)
+    monkeypatch.undo()
+    journal.close()
+    assert file.read_bytes() == before
 
 
 def open_elsewhere(file: Path, answers: multiprocessing.SimpleQueue) -> None:

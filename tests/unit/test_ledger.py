@@ -19,7 +19,7 @@ SAVED = dict.fromkeys(("step", "tokens_done", "path", "bytes", "sha256"), 1)
 
 
 def start(attempt: int, rows_done: int) -> Record:
-    return START | {"kind": "start", "attempt": attempt, "rows_done": rows_done, "accumulation": 1}
+    return START | {"kind": "start", "attempt": attempt, "rows_done": rows_done, "accumulation": 1, "recipe_sha256": ""}
 
 
 def saved(attempt: int, rows_done: int) -> Record:
