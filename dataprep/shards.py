@@ -225,9 +225,8 @@ def _report_json(job: Job, outcomes: Sequence[Outcome]) -> None:
     gaps = [{"shard": o.file.shard, "reason": str(o.gap)} for o in outcomes if o.gap]
     counts = {"asked": len(outcomes), "held": len(held), "made": sum(outcome.made for outcome in outcomes)}
     totals = {key: sum(getattr(r, key) for r in held) for key in _TOTALS}
-    totals["excluded"] = dict(sorted(_count_excluded(held).items()))
     about = {"source": job.listing.source.name, "tokenizer": job.vocab.name, "revision": job.listing.revision}
-    print_json(about | counts | totals | {"gaps": gaps})
+    print_json(about | counts | totals | {"excluded": _count_excluded(held), "gaps": gaps})
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

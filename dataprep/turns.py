@@ -80,32 +80,42 @@ def as_texts(column: pa.Array) -> pa.LargeStringArray:
 
 def _from_column(column: pa.Array, layout: str) -> _Turns:
     messages, n_messages = column.flatten(), _list_lengths(column)
+    positions = np.arange(len(messages)) - np.repeat(np.cumsum(n_messages) - n_messages, n_messages)
+    by_turn = (positions % 2).astype(np.uint8)
     if is_text(messages.type):
-        positions = np.arange(len(messages)) - np.repeat(np.cumsum(n_messages) - n_messages, n_messages)
-        roles, contents = (positions % 2).astype(np.uint8), messages
+        roles, contents = by_turn, messages
+    elif layout == "messages":
+        field = _fields(messages)
+        roles, contents = _codes(field["role"], chat.ROLES, _ROLES), field["content"]
     else:
-        names = [field.name for field in messages.type.fields]
-        field = dict(zip(names, messages.flatten(), strict=True))  # a null message has null fields
-        keys = ("role", "content") if layout == "messages" else ("from", "value")
-        roles = _codes(field[keys[0]], chat.ROLES if layout == "messages" else chat.SHAREGPT_ROLES, _ROLES)
-        contents = field[keys[1]]
+        field = _fields(messages)
+        named, contents = _codes(field["from"], chat.SHAREGPT_ROLES, _ROLES), field["value"]
+        roles = np.where(messages.is_null().to_numpy(zero_copy_only=False), by_turn, named)  # null may be either form
     if is_text(contents.type):
         texts, n_parts = as_texts(contents), np.ones(len(contents), dtype=np.int64)
         kinds = np.full(len(texts), _TEXT, dtype=np.uint8)
     else:
         parts, n_parts = contents.flatten(), _list_lengths(contents)
-        part = dict(zip([field.name for field in parts.type.fields], parts.flatten(), strict=True))
+        part = _fields(parts)
         texts, kinds = as_texts(part["text"]), _codes(part["type"], chat.PARTS, _KINDS)
     return _Turns(texts=texts, kinds=kinds, roles=roles, n_parts=n_parts, n_messages=n_messages)
 
 
+def _fields(structs: pa.StructArray) -> dict[str, pa.Array]:
+    """Columns by name; those of a null struct are null."""
+    return dict(zip([field.name for field in structs.type.fields], structs.flatten(), strict=True))
+
+
 def _list_lengths(lists: pa.Array) -> np.ndarray:
-    return pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return (
+        pc.fill_null(pc.call_function("list_value_length", [lists]), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
 
 
 def _codes(column: pa.Array, names: dict[str, str], order: Sequence[str]) -> np.ndarray:
     """For each text the place of what it is called in `order`, `_UNKNOWN` where it is no known name."""
-    found = pc.index_in(as_texts(column), value_set=pa.array(list(names), pa.large_string()))
+    lookup = pc.SetLookupOptions(value_set=pa.array(list(names), pa.large_string()))
+    found = pc.call_function("index_in", [as_texts(column)], lookup)
     codes = np.array([*(order.index(name) for name in names.values()), _UNKNOWN], dtype=np.uint8)
     return codes[pc.fill_null(found, len(names)).to_numpy(zero_copy_only=False)]
 
@@ -168,7 +178,7 @@ def _write(turns: _Turns, reasons: list[str | None]) -> Script:
 
 
 def _lengths(texts: pa.LargeStringArray) -> np.ndarray:
-    return pc.binary_length(texts).to_numpy(zero_copy_only=False)
+    return pc.call_function("binary_length", [texts]).to_numpy(zero_copy_only=False)
 
 
 def _slots(names: Sequence[str], which: str) -> np.ndarray:
