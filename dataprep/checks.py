@@ -12,7 +12,7 @@ import numpy as np
 
 from dataprep import manifest
 from dataprep.asked import asked_files, read_asked
-from dataprep.bins import FileFact, Receipt, find_receipts, open_bin, open_document_ends, read_receipt
+from dataprep.bins import FileFact, Receipt, find_receipts, open_bin, open_document_ends, open_loss, read_receipt
 from dataprep.errors import QuernError
 from dataprep.paths import Paths
 from dataprep.publish import read_json, sha256_file
@@ -50,6 +50,7 @@ def check_data(paths: Paths, *, full: bool) -> Iterator[Finding]:
     yield _document_ends(receipts)
     if full:
         yield _end_tokens(paths, receipts)
+        yield _loss_tokens(receipts)
     yield _nothing_missing(paths)
     yield _database(paths, [receipt for _, receipt in receipts])
 
@@ -114,9 +115,15 @@ def _document_ends(receipts: list[tuple[Path, Receipt]]) -> Finding:
         n_documents += len(ends)
         lengths = np.diff(ends, prepend=0)
         last = int(ends[-1]) if len(ends) else 0
-        if (lengths < 0).any() or last != receipt.tokens or (lengths == 0).sum() != receipt.empty_documents:
+        if (lengths < 0).any() or last != receipt.tokens or not _adds_up(lengths, receipt):
             faults.append(f"{receipt.source}/{receipt.docs.name}: ends do not add up to {receipt.tokens:,} tokens")
     return finding("document ends add up to the tokens", f"{n_documents:,} documents", faults)
+
+
+def _adds_up(lengths: np.ndarray, receipt: Receipt) -> bool:
+    """Documents = encoded + empty + excluded."""
+    n_encoded, n_left_empty = int((lengths > 0).sum()), receipt.empty_documents + sum(receipt.excluded.values())
+    return (n_encoded, len(lengths)) == (receipt.end_tokens, receipt.end_tokens + n_left_empty)
 
 
 def _end_tokens(paths: Paths, receipts: list[tuple[Path, Receipt]]) -> Finding:
@@ -136,6 +143,32 @@ def _end_tokens(paths: Paths, receipts: list[tuple[Path, Receipt]]) -> Finding:
         if not np.array_equal(found, ends[ends > 0]):
             faults.append(f"{name}: {len(found):,} end tokens, not at the ends of {receipt.end_tokens:,} documents")
     return finding("one end token closes each document", f"{n_end_tokens:,} end tokens", faults)
+
+
+def _loss_tokens(receipts: list[tuple[Path, Receipt]]) -> Finding:
+    """The mask, recounted: its ones, and the documents that have none. Without a mask every token counts."""
+    faults, n_loss_tokens = [], 0
+    for folder, receipt in receipts:
+        try:
+            loss, ends = open_loss(folder, receipt), open_document_ends(folder, receipt).astype(np.int64)
+        except QuernError as error:
+            faults.append(f"{receipt.source}/{receipt.shard}: {error.what}")
+            continue
+        learned = None if loss is None else np.concatenate([[0], np.cumsum(loss == 1)])
+        found = _count_learned(learned, ends) if learned is not None else (receipt.tokens, 0)
+        n_loss_tokens += found[0]
+        if found != (receipt.loss_tokens, receipt.unsupervised_documents) or (loss is not None and (loss > 1).any()):
+            faults.append(
+                f"{receipt.source}/{receipt.shard}: {found[0]:,} loss tokens and {found[1]:,} unsupervised documents, "
+                f"its receipt says {receipt.loss_tokens:,} and {receipt.unsupervised_documents:,}"
+            )
+    return finding("loss tokens are those of the mask", f"{n_loss_tokens:,} loss tokens", faults)
+
+
+def _count_learned(learned: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
+    """(loss tokens, documents with tokens and no loss) from the mask's cumulative sum, which begins with 0."""
+    starts = np.concatenate([[0], ends[:-1]])
+    return int(learned[-1]), int(np.count_nonzero((ends > starts) & (learned[ends] == learned[starts])))
 
 
 def _nothing_missing(paths: Paths) -> Finding:

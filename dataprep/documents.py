@@ -1,141 +1,169 @@
-"""Documents: a shard's rows as Arrow text, batch by batch, whatever the file looks like.
+"""Documents: a shard's file as batches of documents, whatever the file looks like.
 
-In:  a .parquet or .jsonl file, the column's name and its layout (text, messages, conversations).
-Out: batches of `large_string` without nulls; row i of the file is text i, null is the empty text.
-Holds: memory is bounded by one row group (parquet) or 64 MiB (jsonl); invalid UTF-8 is refused.
+In:  a .parquet or .jsonl file, its columns and their layout. Out: `Batch` after `Batch`.
+Holds: document i is row i of the file; null is the empty document; memory is bounded by one row group
+(parquet) or 64 MiB (jsonl); invalid UTF-8 is refused.
 """
 
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 
-from dataprep import chat
+from dataprep import layouts, turns
+from dataprep.chat import Message
 from dataprep.errors import DataError
+from dataprep.sources import LAYOUTS
+from dataprep.turns import Script
 
 BATCH_ROWS = 1024
-_JSONL_BLOCK_BYTES = 64 << 20  # also the longest line that can be read
+_JSONL_BLOCK_BYTES = 64 << 20  # also the longest line of text that can be read
 
 
-def read_texts(file: Path, column: str, layout: str) -> Iterator[pa.LargeStringArray]:
-    """Yield the texts of `column`, in row order. Raises DataError for a file that cannot give them."""
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Some documents: the texts to encode, and the script that makes conversations of them.
+
+    Without a script every text is a document. `values` are the columns as they were read.
+    """
+
+    layout: str
+    values: Sequence[Any]
+    texts: pa.LargeStringArray
+    script: Script | None = None
+
+    def __len__(self) -> int:
+        """Documents, the empty and excluded ones too."""
+        return len(self.values[0])
+
+    def messages(self, document: int) -> list[Message] | str:
+        """One document read the slow, plain way: its messages, or why it is left out."""
+        return layouts.read_document(self.layout, [_plain(column[document]) for column in self.values])
+
+
+def read_batches(file: Path, columns: Sequence[str], layout: str) -> Iterator[Batch]:
+    """Yield the documents in row order. Raises DataError for a file that cannot give them."""
     try:
-        n_rows = 0
-        for batch in filter(len, _batches(file, column, layout)):
-            n_rows += len(batch)
-            yield _as_text(batch, layout)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        n_documents = 0
+        for batch in (_batch(values, layout) for values in _values(file, columns, layout) if len(values[0])):
+            n_documents += len(batch)
+            yield batch
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's word, not the file's content
         raise _unreadable(file, str(error).splitlines()[0][:160]) from None
-    if n_rows == 0:
+    if n_documents == 0:
         raise _unreadable(file, "0 rows")
+
+
+def read_texts(file: Path, columns: Sequence[str], layout: str) -> Iterator[pa.LargeStringArray]:
+    """Yield what is encoded: each document's text, or each piece of each conversation that is kept."""
+    return (batch.texts for batch in read_batches(file, columns, layout))
 
 
 def count_bytes(texts: pa.LargeStringArray) -> int:
     """UTF-8 bytes of all texts together."""
-    offsets = np.frombuffer(texts.buffers()[1], dtype=np.int64)
+    offsets = np.frombuffer(texts.buffers()[1] or bytes(8), dtype=np.int64)
     return int(offsets[texts.offset + len(texts)] - offsets[texts.offset])
 
 
-def _batches(file: Path, column: str, layout: str) -> Iterator[pa.Array]:
+def _batch(values: Sequence[Any], layout: str) -> Batch:
+    if layout == "text":
+        return Batch(layout=layout, values=values, texts=turns.as_texts(values[0]))
+    if len(values) == 1 and isinstance(values[0], pa.Array):
+        script = turns.script_of_column(values[0], layout)
+    else:
+        rows = zip(*(map(_plain, column) for column in values), strict=True)
+        script = turns.script_of_messages([layouts.read_document(layout, row) for row in rows])
+    return Batch(layout=layout, values=values, texts=script.texts, script=script)
+
+
+def _plain(value: Any) -> Any:
+    return value.as_py() if isinstance(value, pa.Scalar) else value
+
+
+def _values(file: Path, columns: Sequence[str], layout: str) -> Iterator[Sequence[Any]]:
+    """The columns, batch by batch: Arrow arrays where the file or the layout has one type, else lists."""
     if file.suffix == ".jsonl":
-        yield from _json_batches(file, column, layout)
+        _check_columns(file, columns, list(_first_value(file)))
+        yield from _json_texts(file, columns[0]) if layout == "text" else _json_values(file, columns, layout)
         return
     with pq.ParquetFile(file, pre_buffer=False) as parquet:
         schema = parquet.schema_arrow
-        _check_column(file, column, schema.names)
-        _check_type(file, column, schema.field(column).type, layout)
-        for batch in parquet.iter_batches(BATCH_ROWS, columns=[column], use_threads=False):
-            yield batch.column(0)
+        _check_columns(file, columns, schema.names)
+        for key, column in zip(LAYOUTS[layout], columns, strict=True):
+            found = schema.field(column).type
+            _check_fit(file, column, layout, str(found), layouts.wanted_type(layout, key, found))
+        for batch in parquet.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False):
+            yield [batch.column(column) for column in columns]
 
 
-def _json_batches(file: Path, column: str, layout: str) -> Iterator[pa.Array]:
-    _check_column(file, column, _first_keys(file))
+def _json_texts(file: Path, column: str) -> Iterator[Sequence[Any]]:
     # The type is given, not guessed: a column of dates would come back as other text.
-    parse = pj.ParseOptions(
-        explicit_schema=pa.schema([(column, _JSON_TYPES[layout])]), unexpected_field_behavior="ignore"
-    )
+    schema = pa.schema([(column, pa.string())])
+    parse = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     reader = pj.open_json(file, read_options=pj.ReadOptions(block_size=_JSONL_BLOCK_BYTES), parse_options=parse)
     for batch in reader:
-        rows = batch.column(column)
-        for start in range(0, len(rows), BATCH_ROWS):
-            yield rows.slice(start, BATCH_ROWS)
+        texts = batch.column(column)
+        for start in range(0, len(texts), BATCH_ROWS):
+            yield [texts.slice(start, BATCH_ROWS)]
 
 
-def _first_keys(file: Path) -> list[str]:
-    """The keys of the first line that is not blank; none where it is no JSON object."""
+def _json_values(file: Path, columns: Sequence[str], layout: str) -> Iterator[Sequence[Any]]:
+    """Plain values: in JSON one message may hold a text and the next a list of parts."""
+    with file.open(encoding="utf-8-sig", newline="\n") as lines:
+        objects = (_object(file, line) for line in lines if line.strip())
+        while some := list(itertools.islice(objects, BATCH_ROWS)):
+            values = [[found.get(column) for found in some] for column in columns]
+            for key, column, found in zip(LAYOUTS[layout], columns, values, strict=True):
+                for value in found:
+                    _check_fit(file, column, layout, repr(value)[:60], layouts.wanted_value(layout, key, value))
+            yield values
+
+
+def _first_value(file: Path) -> dict[str, Any]:
+    """The first line that is not blank; empty where there is none."""
     with file.open("rb") as lines:
         first = next((line for line in lines if line.strip()), b"{}")
+    return _object(file, first.decode("utf-8-sig"))
+
+
+def _object(file: Path, line: str) -> dict[str, Any]:
     try:
-        value = json.loads(first)
+        value = json.loads(line)
     except ValueError:
-        raise _unreadable(file, f"{first[:60]!r}") from None
-    return list(value) if isinstance(value, dict) else []
+        value = None
+    if not isinstance(value, dict):
+        raise _unreadable(file, repr(line[:60]))
+    return value
 
 
-def _check_column(file: Path, column: str, names: list[str]) -> None:
-    if column not in names:
+def _check_columns(file: Path, columns: Sequence[str], names: list[str]) -> None:
+    for column in columns:
+        if column not in names:
+            raise DataError(
+                f"{file.name} has no column {column!r}",
+                seen=f"columns {', '.join(names) or 'none'}",
+                wanted=column,
+                fix='name the right column in the catalogue (text = "…" or messages = "…")',
+            )
+
+
+def _check_fit(file: Path, column: str, layout: str, seen: str, wanted: str | None) -> None:
+    if wanted is not None:
         raise DataError(
-            f"{file.name} has no column {column!r}",
-            seen=f"columns {', '.join(names) or 'none'}",
-            wanted=column,
-            fix='name the right column in the catalogue (text = "…" or messages = "…")',
-        )
-
-
-def _check_type(file: Path, column: str, found: pa.DataType, layout: str) -> None:
-    if not _FITS[layout](found):
-        raise DataError(
-            f"column {column!r} of {file.name} does not hold {layout}",
-            seen=str(found),
-            wanted=_WANTED[layout],
+            f"column {column!r} of {file.name} does not hold what layout {layout!r} needs",
+            seen=seen,
+            wanted=wanted,
             fix='name the right column, and what it holds, in the catalogue (text = "…" or messages = "…")',
         )
-
-
-def _is_text(found: pa.DataType) -> bool:
-    if pa.types.is_dictionary(found):
-        found = found.value_type
-    is_string = pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
-    return is_string or pa.types.is_binary(found) or pa.types.is_large_binary(found)  # bytes, if they are UTF-8
-
-
-def _is_list_of(found: pa.DataType, fits: Callable[[pa.DataType], bool]) -> bool:
-    is_list = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
-    return is_list and fits(found.value_type)
-
-
-def _is_message(found: pa.DataType) -> bool:
-    """A struct with a text role and a text content, in any order and among any others."""
-    fields = {field.name: field.type for field in found.fields} if pa.types.is_struct(found) else {}
-    return all(name in fields and _is_text(fields[name]) for name in ("role", "content"))
-
-
-_FITS: dict[str, Callable[[pa.DataType], bool]] = {
-    "text": _is_text,
-    "messages": lambda found: _is_list_of(found, _is_message),
-    "conversations": lambda found: _is_list_of(found, _is_text),
-}
-_WANTED = {"text": "text", "messages": "a list of {role, content}", "conversations": "a list of texts"}
-_JSON_TYPES = {
-    "text": pa.string(),
-    "messages": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
-    "conversations": pa.list_(pa.string()),
-}
-
-
-def _as_text(rows: pa.Array, layout: str) -> pa.LargeStringArray:
-    if layout != "text":
-        return pa.array([chat.render(row) for row in rows.to_pylist()], type=pa.large_string())
-    texts = pc.fill_null(rows.cast(pa.large_string()), "")
-    texts.validate(full=True)  # Arrow reads string columns without looking: here the UTF-8 is checked
-    return texts
 
 
 def _unreadable(file: Path, seen: str) -> DataError:

@@ -121,10 +121,12 @@ def _add_shards(harvest: Harvest, paths: Paths) -> None:
 
 
 def _add_shard(harvest: Harvest, paths: Paths, file: Path, receipt: Receipt) -> None:
-    columns = ("source", "shard", "split", "documents", "empty_documents", "text_bytes", "tokens", "loss_tokens")
+    columns = ("source", "shard", "split", "documents", "empty_documents", "unsupervised_documents")
+    more = ("text_bytes", "tokens", "loss_tokens")
     harvest.add(
         "shards",
-        **{key: getattr(receipt, key) for key in columns},
+        **{key: getattr(receipt, key) for key in columns + more},
+        excluded_documents=sum(receipt.excluded.values()),
         file=receipt.file.name,
         file_bytes=receipt.file.bytes,
         file_sha256=receipt.file.sha256,
@@ -132,6 +134,9 @@ def _add_shard(harvest: Harvest, paths: Paths, file: Path, receipt: Receipt) -> 
         bin=paths.shown(file.with_name(receipt.bin.name)),
         bin_sha256=receipt.bin.sha256,
     )
+    where = {"source": receipt.source, "tokenizer": receipt.tokenizer.name, "shard": receipt.shard}
+    for reason, documents in receipt.excluded.items():
+        harvest.add("excluded", **where, reason=reason, documents=documents)
 
 
 def _add_recipe(harvest: Harvest, paths: Paths, recipe: Recipe) -> None:

@@ -2,7 +2,7 @@
 
 In:  raw train shards and the number of ranks. Out: tokens in rank order; bytes and tokens of the text.
 Holds: the same shards give the same ranks, in any order and on any number of threads; no merge
-reaches from one document into the next; gigatoken and tiktoken agree, or there are no ranks.
+reaches from one text into the next; gigatoken and tiktoken agree, or there are no ranks.
 Example: "low lower lowest" gives the 256 bytes, then b"lo", b"low", b" low", b" lowe", ….
 """
 
@@ -25,7 +25,7 @@ from dataprep.rank_file import N_SPECIALS, fingerprint
 from dataprep.sources import Source
 from dataprep.vocab import Vocab
 
-ORACLE_ROWS = 32  # one document in so many is encoded twice
+ORACLE_ROWS = 32  # one text in so many is encoded twice
 _SEPARATOR = b"\xff"  # in no UTF-8 text
 
 
@@ -37,8 +37,8 @@ class RawShard:
     file: Path
 
     def texts(self) -> Iterator[pa.LargeStringArray]:
-        """The documents as `encode` sees them, batch by batch."""
-        return read_texts(self.file, self.source.column, self.source.layout)
+        """The texts that `encode` will encode, batch by batch: of a conversation its pieces, one by one."""
+        return read_texts(self.file, self.source.columns, self.source.layout)
 
 
 def train_ranks(shards: Sequence[RawShard], n_ranks: int) -> list[bytes]:
@@ -61,7 +61,7 @@ def train_ranks(shards: Sequence[RawShard], n_ranks: int) -> list[bytes]:
 def measure(shards: Sequence[RawShard], name: str, ranks_bytes: bytes, n_ranks: int) -> tuple[int, int]:
     """(text bytes, tokens) of all shards under ranks not yet published.
 
-    Raises DataError when tiktoken reads one document of a seeded sample otherwise than gigatoken.
+    Raises DataError when tiktoken reads one text of a seeded sample otherwise than gigatoken.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "ranks.tiktoken")

@@ -8,6 +8,7 @@ Run: make shards N=178, or python -m dataprep.shards --source fineweb-edu --n 17
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from dataprep.supply import check_tokenizer
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import obtain_vocab
 
+_TOTALS = ("documents", "empty_documents", "unsupervised_documents", "text_bytes", "tokens", "loss_tokens")
 FETCHERS = 4  # downloads under way at once
 
 
@@ -42,6 +44,7 @@ class Job:
     vocab: Vocab
     offline: bool
     engine: str
+    strict: bool
 
     @property
     def folder(self) -> Path:
@@ -67,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     vocab = obtain_vocab(paths, args.tokenizer, vocab_file=args.vocab_file, offline=args.offline)
     listing = list_source(source, paths, offline=args.offline)
     files = select(listing, args.n)
-    job = Job(listing=listing, paths=paths, vocab=vocab, offline=args.offline, engine=args.engine)
+    job = Job(listing=listing, paths=paths, vocab=vocab, offline=args.offline, engine=args.engine, strict=args.strict)
     for folder in (paths.raw(source.name), job.folder, paths.vocab, paths.source_record(source.name).parent):
         sweep(folder)
     publish_asked(paths, listing, files, vocab.name)
@@ -90,9 +93,11 @@ def held_receipt(job: Job, file: ListedFile) -> Receipt | None:
     except DataError:
         return None  # damaged or cut short: it is made again, and published whole
     check_tokenizer(receipt, job.vocab)
-    listed = (file.sha256 or receipt.file.sha256, receipt.encoder, receipt.split)
-    if listed != (receipt.file.sha256, ENCODER_VERSION, file.split):
-        return None
+    source = job.listing.source
+    listed = (file.sha256 or receipt.file.sha256, receipt.encoder, receipt.split, source.layout, source.columns)
+    made_from = (receipt.file.sha256, ENCODER_VERSION, file.split, receipt.origin.layout, receipt.origin.columns)
+    if listed != made_from or (job.strict and receipt.excluded):
+        return None  # --strict reads it again, to name the row
     return None if _changed_in_place(job, file, receipt, receipt_file) else receipt
 
 
@@ -166,8 +171,8 @@ def _fetch(job: Job, file: ListedFile, advance: Callable[[int], None]) -> Path:
 
 
 def _encode(job: Job, file: Path) -> Receipt:
-    listing = job.listing
-    return encode_shard(file, listing.source, revision=listing.revision, vocab=job.vocab, folder=job.folder)
+    about = {"revision": job.listing.revision, "vocab": job.vocab, "strict": job.strict}
+    return encode_shard(file, job.listing.source, **about, folder=job.folder)
 
 
 def _line(outcome: Outcome) -> str:
@@ -191,6 +196,7 @@ def _report(job: Job, outcomes: Sequence[Outcome]) -> None:
         )
         rows.append([split, asked, len(receipts), *totals])
     print("\n" + table([source, "asked", "held", "documents", "text bytes", "tokens"], rows))
+    _report_left_out([outcome.receipt for outcome in outcomes if outcome.receipt])
     gaps = [outcome for outcome in outcomes if outcome.gap]
     for outcome in gaps:
         print(f"\n{outcome.file.shard}: {outcome.gap}", file=sys.stderr)
@@ -203,13 +209,25 @@ def _report(job: Job, outcomes: Sequence[Outcome]) -> None:
         print_next(f"python -m dataprep.pack --mix 1 --sources {source} --tokenizer {job.vocab.name}")
 
 
+def _report_left_out(receipts: Sequence[Receipt]) -> None:
+    """Say how many documents are empty in the bins though their rows are not, and why."""
+    excluded = _count_excluded(receipts)
+    if excluded:
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in excluded.most_common())
+        print(f"left out: {excluded.total():,} documents ({counts})")
+
+
+def _count_excluded(receipts: Sequence[Receipt]) -> Counter[str]:
+    return sum((Counter(receipt.excluded) for receipt in receipts), Counter())
+
+
 def _report_json(job: Job, outcomes: Sequence[Outcome]) -> None:
     held = [outcome.receipt for outcome in outcomes if outcome.receipt]
     gaps = [{"shard": o.file.shard, "reason": str(o.gap)} for o in outcomes if o.gap]
     counts = {"asked": len(outcomes), "held": len(held), "made": sum(outcome.made for outcome in outcomes)}
-    totals = {key: sum(getattr(r, key) for r in held) for key in ("documents", "text_bytes", "tokens")}
+    totals = {key: sum(getattr(r, key) for r in held) for key in _TOTALS}
     about = {"source": job.listing.source.name, "tokenizer": job.vocab.name, "revision": job.listing.revision}
-    print_json(about | counts | totals | {"gaps": gaps})
+    print_json(about | counts | totals | {"excluded": _count_excluded(held), "gaps": gaps})
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -221,6 +239,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--vocab-file", type=Path, metavar="FILE", help="ranks to use, as a .tiktoken file")
     parser.add_argument("--workers", type=quantity.count, default=os.cpu_count(), help="shards encoded at once")
     parser.add_argument("--engine", choices=ENGINES, default="hub", help="who downloads")
+    parser.add_argument("--strict", action="store_true", help="a conversation that must be left out is an error")
     parser.add_argument("--offline", action="store_true", help="use only what is held already")
     parser.add_argument("--json", action="store_true", help="exact numbers for machines")
     return parser.parse_args(argv)

@@ -7,7 +7,7 @@ Holds: a bad entry is refused with the file and line to fix; held-out shards are
     [my-docs]
     kind = "local"              # local | hub | url (and python, built in)
     path = "docs"               # a folder beside this file, with .parquet or .jsonl shards
-    text = "text"               # or messages = "…", or conversations = "…": the column
+    text = "text"               # the column; for conversations one of the layouts below
     holdout = ["shard_00002"]
 """
 
@@ -22,22 +22,29 @@ from typing import Any, NoReturn
 from dataprep.errors import UsageError
 
 BUILT_IN = Path(__file__).with_name("catalogue.toml")
-LAYOUTS = ("text", "messages", "conversations")
+LAYOUTS = {  # the keys that name a layout's columns, in order
+    "text": ("text",),
+    "messages": ("messages",),  # a list of {role, content}
+    "conversations": ("conversations",),  # a list of texts, user first, or of {from, value}
+    "question": ("question", "answer"),
+    "choices": ("question", "choices", "answer"),
+}
+_COLUMN_KEYS = {key for keys in LAYOUTS.values() for key in keys}
 SHARD_SUFFIXES = (".parquet", ".jsonl")
 _REQUIRED = {"local": {"path"}, "hub": {"repo", "files"}, "url": {"urls"}, "python": set()}
 _OPTIONAL = {"local": set(), "hub": {"revision"}, "url": {"sha256"}, "python": set()}
-_COMMON = {"kind", "holdout", "licence", *LAYOUTS}
+_COMMON = {"kind", "holdout", "licence", *_COLUMN_KEYS}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One catalogue entry. `layout` says how column `column` holds a document."""
+    """One catalogue entry. `layout` says how `columns` hold a document: they are named in LAYOUTS' order."""
 
     name: str
     kind: str
     layout: str
-    column: str
+    columns: tuple[str, ...]
     holdout: tuple[str, ...] = ()
     licence: str = "unknown"
     repo: str | None = None
@@ -102,12 +109,12 @@ def _source(file: Path, name: str, entry: Any) -> Source:
     if not isinstance(kind, str) or kind not in _REQUIRED or (kind == "python" and file != BUILT_IN):
         _refuse(file, name, "kind", f"kind = {kind!r}", "local, hub or url")
     _check_keys(file, name, entry, kind)
-    layout = next(layout for layout in LAYOUTS if layout in entry)
+    layout = next(layout for layout, keys in LAYOUTS.items() if set(keys) == _COLUMN_KEYS & entry.keys())
     return Source(
         name=name,
         kind=kind,
         layout=layout,
-        column=_text(file, name, entry, layout),
+        columns=tuple(_text(file, name, entry, key) for key in LAYOUTS[layout]),
         holdout=_texts(file, name, entry, "holdout"),
         licence=_text(file, name, entry, "licence", "unknown"),
         repo=_repo(file, name, entry) if kind == "hub" else None,
@@ -122,13 +129,14 @@ def _source(file: Path, name: str, entry: Any) -> Source:
 def _check_keys(file: Path, name: str, entry: Mapping[str, Any], kind: str) -> None:
     missing = _REQUIRED[kind] - entry.keys()
     unknown = sorted(entry.keys() - _COMMON - _REQUIRED[kind] - _OPTIONAL[kind])
-    layouts = [layout for layout in LAYOUTS if layout in entry]
+    column_keys = _COLUMN_KEYS & entry.keys()
     if missing:
         _refuse(file, name, None, f"no {', '.join(sorted(missing))}", f"every {kind} source has it")
     if unknown:
         _refuse(file, name, unknown[0], f"unknown key {unknown[0]!r}", "the keys in docs/formats.md")
-    if len(layouts) != 1:
-        _refuse(file, name, None, f"{len(layouts)} of {', '.join(LAYOUTS)}", "exactly one, naming the column")
+    if column_keys not in map(set, LAYOUTS.values()):
+        layouts = ", ".join(" + ".join(keys) for keys in LAYOUTS.values())
+        _refuse(file, name, None, f"columns for {' + '.join(sorted(column_keys)) or 'nothing'}", f"one of {layouts}")
 
 
 def _text(file: Path, name: str, entry: Mapping[str, Any], key: str, default: str | None = None) -> str:

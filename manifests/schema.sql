@@ -8,9 +8,11 @@ CREATE TABLE tokenizers (tokenizer VARCHAR, fingerprint VARCHAR, vocab_size BIGI
 CREATE TABLE shards (
     source VARCHAR, shard VARCHAR, split VARCHAR,
     file VARCHAR, file_bytes BIGINT, file_sha256 VARCHAR,
-    documents BIGINT, empty_documents BIGINT, text_bytes BIGINT, tokens BIGINT, loss_tokens BIGINT,
+    documents BIGINT, empty_documents BIGINT, excluded_documents BIGINT, unsupervised_documents BIGINT,
+    text_bytes BIGINT, tokens BIGINT, loss_tokens BIGINT,
     tokenizer VARCHAR, bin VARCHAR, bin_sha256 VARCHAR
 );
+CREATE TABLE excluded (source VARCHAR, tokenizer VARCHAR, shard VARCHAR, reason VARCHAR, documents BIGINT);
 CREATE TABLE recipes (
     recipe VARCHAR, tokenizer VARCHAR, seq_len BIGINT, strategy VARCHAR, loss VARCHAR, attention VARCHAR,
     unit VARCHAR, epochs BIGINT, seed BIGINT, split VARCHAR,

@@ -47,7 +47,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
 
 
 def texts(**changed: object) -> Source:
-    entry = {"name": "texts", "kind": "hub", "layout": "text", "column": "text", "repo": "someone/texts"}
+    entry = {"name": "texts", "kind": "hub", "layout": "text", "columns": ("text",), "repo": "someone/texts"}
     return Source(**{**entry, "files": ("data/*",), "holdout": ("shard_00003",), **changed})  # type: ignore[arg-type]
 
 

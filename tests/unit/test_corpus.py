@@ -41,7 +41,7 @@ def hashes(root: Path) -> dict[str, str]:
 def text_bytes(root: Path, source: str) -> list[int]:
     entry = load_catalogue()[source]
     files = [root / source / name for name in corpus.list_shards(source)]
-    return [sum(count_bytes(texts) for texts in read_texts(f, entry.column, entry.layout)) for f in files]
+    return [sum(count_bytes(texts) for texts in read_texts(f, entry.columns, entry.layout)) for f in files]
 
 
 def documents_of(code_by_path: dict[str, str | bytes], folder: Path, patch: pytest.MonkeyPatch) -> dict[str, str]:

@@ -14,11 +14,10 @@ from dataprep.documents import BATCH_ROWS, count_bytes, read_texts
 from dataprep.errors import DataError
 
 TURNS = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
-RENDERED = "User: Hi?\n\nAssistant: Hello."
 
 
 def texts_of(file: Path, column: str = "text", layout: str = "text") -> list[str]:
-    return [text for batch in read_texts(file, column, layout) for text in batch.to_pylist()]
+    return [text for batch in read_texts(file, (column,), layout) for text in batch.to_pylist()]
 
 
 def parquet(folder: Path, values: Any, kind: pa.DataType | None = None, **options: Any) -> Path:
@@ -49,11 +48,11 @@ def test_rows_stay_aligned_over_batches_and_row_groups(tmp_path: Path) -> None:
     values = [None if i % 7 == 3 else "" if i % 5 == 1 else f"text {i}" for i in range(3 * BATCH_ROWS + 17)]
     file = parquet(tmp_path, values, row_group_size=1000)
     assert texts_of(file) == [value or "" for value in values]
-    assert max(len(batch) for batch in read_texts(file, "text", "text")) <= BATCH_ROWS
+    assert max(len(batch) for batch in read_texts(file, ("text",), "text")) <= BATCH_ROWS
 
 
 def test_a_batch_has_no_nulls_and_counts_its_own_bytes(tmp_path: Path) -> None:
-    (batch,) = read_texts(parquet(tmp_path, ["é", None, "abc", ""]), "text", "text")
+    (batch,) = read_texts(parquet(tmp_path, ["é", None, "abc", ""]), ("text",), "text")
     assert (batch.type, batch.null_count, count_bytes(batch)) == (pa.large_string(), 0, 5)
     assert [count_bytes(batch.slice(i, 1)) for i in range(4)] == [2, 0, 3, 0]
 
@@ -178,32 +177,41 @@ def test_a_line_longer_than_a_block_is_refused_and_many_short_ones_are_not(
         texts_of(jsonl(tmp_path, "\n".join([*lines, json.dumps({"text": "x" * 5000}), *lines])))
 
 
-def test_messages_are_rendered_whatever_the_order_of_their_fields(tmp_path: Path) -> None:
-    swapped = pa.list_(pa.struct([("content", pa.string()), ("role", pa.string())]))
-    wanted = [RENDERED, "", "", "User: only"]
-    rows = [TURNS, [], None, [{"role": None, "content": "only"}, {"role": "assistant", "content": None}]]
-    assert texts_of(parquet(tmp_path, rows, swapped), layout="messages") == wanted
+def test_pieces_of_conversations_are_found_by_name_whatever_the_order_of_fields(tmp_path: Path) -> None:
+    swapped = pa.list_(pa.struct([("content", pa.string()), ("weight", pa.int8()), ("role", pa.string())]))
+    rows = [TURNS, [], None, [TURNS[0]]]
+    assert texts_of(parquet(tmp_path, rows, swapped), layout="messages") == ["Hi?", "Hello.", "Hi?"]
     lines = "".join(json.dumps({"text": row}) + "\n" for row in rows)
-    assert texts_of(jsonl(tmp_path, lines), layout="messages") == wanted
+    assert texts_of(jsonl(tmp_path, lines), layout="messages") == ["Hi?", "Hello.", "Hi?"]
 
 
-def test_conversations_alternate_between_user_and_assistant(tmp_path: Path) -> None:
-    rows = [["Hi?", "Hello."], [], None]
-    assert texts_of(parquet(tmp_path, rows), layout="conversations") == [RENDERED, "", ""]
-    lines = "".join(json.dumps({"text": row}) + "\n" for row in rows)
-    assert texts_of(jsonl(tmp_path, lines), layout="conversations") == [RENDERED, "", ""]
-
-
-@pytest.mark.parametrize("layout", ["messages", "conversations"])
+@pytest.mark.parametrize("layout", ["messages", "conversations", "choices"])
 @pytest.mark.parametrize("value", ["Hello", 1, {"role": "user", "content": "x"}, [1], [["a"]]])
 def test_a_column_that_holds_no_conversation_is_refused(tmp_path: Path, value: Any, layout: str) -> None:
-    with pytest.raises(DataError):
-        texts_of(parquet(tmp_path, [value]), layout=layout)
+    columns = ("text",) * (3 if layout == "choices" else 1)
+    with pytest.raises(DataError, match="does not hold what layout"):
+        list(read_texts(parquet(tmp_path, [value]), columns, layout))
 
 
-@pytest.mark.parametrize(("layout", "row"), [("messages", [None, TURNS[0]]), ("conversations", ["Hi?", None])])
-def test_a_null_turn_is_an_empty_one(tmp_path: Path, layout: str, row: list[Any]) -> None:
-    assert texts_of(parquet(tmp_path, [row]), layout=layout) == ["User: Hi?"]
+@pytest.mark.parametrize("value", ["Hello", 1, {"role": "user"}, True])
+def test_a_json_value_that_is_no_list_is_refused(tmp_path: Path, value: Any) -> None:
+    lines = json.dumps({"text": TURNS}) + "\n" + json.dumps({"text": value})
+    with pytest.raises(DataError, match="does not hold what layout 'messages' needs"):
+        texts_of(jsonl(tmp_path, lines), layout="messages")
+
+
+@pytest.mark.parametrize("bad", [b"a\xff", b"\xed\xa0\x80"])
+def test_invalid_utf8_in_a_message_is_refused(tmp_path: Path, bad: bytes) -> None:
+    contents = string_array_of_bytes([b"fine", bad])
+    messages = pa.StructArray.from_arrays([pa.array(["user", "assistant"]), contents], ["role", "content"])
+    file = tmp_path / "shard_00000.parquet"
+    pq.write_table(pa.table({"text": pa.ListArray.from_arrays([0, 2], messages)}), file)
+    with pytest.raises(DataError, match=r"(?i)utf-?8"):
+        texts_of(file, layout="messages")
+    with pytest.raises(DataError, match=r"(?i)cannot be read"):
+        texts_of(jsonl(tmp_path, b'{"text": [{"role": "user", "content": "' + bad + b'"}]}\n'), layout="messages")
+    with pytest.raises(DataError, match="surrogate"):
+        texts_of(jsonl(tmp_path, '{"text": [{"role": "user", "content": "\\ud800"}]}\n'), layout="messages")
 
 
 def test_the_disks_own_errors_are_not_blamed_on_the_file(tmp_path: Path) -> None:

@@ -30,6 +30,10 @@ def test_the_built_in_catalogue_loads_and_pins_its_held_out_shards() -> None:
     assert sources["fineweb-edu"].split_of("shard_01822") == "holdout"
     assert sources["fineweb-edu"].split_of("shard_01821") == "train"
     assert sources["lima"].layout == "conversations"
+    assert (sources["gsm8k"].layout, sources["gsm8k"].columns) == ("question", ("question", "answer"))
+    assert (sources["mmlu"].layout, sources["mmlu"].columns) == ("choices", ("question", "choices", "answer"))
+    assert sources["mmlu"].split_of("auxiliary_train-00000-of-00001") == "train"
+    assert sources["mmlu"].split_of("test-00000-of-00001") == "holdout"
     assert sources["python-docs"].kind == "python"
 
 
@@ -41,7 +45,7 @@ def test_entries_of_all_three_kinds_are_added_behind_the_built_in_ones(tmp_path:
     )
     sources = load_catalogue(write(tmp_path, text))
     assert list(sources)[-3:] == ["good", "hubbed", "addressed"]
-    good = Source(name="good", kind="local", layout="text", column="body", path=tmp_path.resolve() / "docs")
+    good = Source(name="good", kind="local", layout="text", columns=("body",), path=tmp_path.resolve() / "docs")
     assert sources["good"] == good
     assert (sources["hubbed"].repo, sources["hubbed"].revision) == ("own-er/na.me", "abc")
     assert sources["hubbed"].files == ("a-*", "b-*")
@@ -60,8 +64,11 @@ def test_entries_of_all_three_kinds_are_added_behind_the_built_in_ones(tmp_path:
         ('[bad]\nkind = "url"\ntext = "t"\n', 8, "no urls"),
         ('[bad]\nkind = "local"\npath = "docs"\ntext = "t"\ncolour = "red"\n', 12, "unknown key 'colour'"),
         ('[bad]\nkind = "local"\npath = "docs"\ntext = "t"\nrevision = "main"\n', 12, "unknown key 'revision'"),
-        ('[bad]\nkind = "local"\npath = "docs"\n', 8, "0 of text, messages, conversations"),
-        ('[bad]\nkind = "local"\npath = "docs"\ntext = "t"\nmessages = "m"\n', 8, "2 of text"),
+        ('[bad]\nkind = "local"\npath = "docs"\n', 8, "columns for nothing"),
+        ('[bad]\nkind = "local"\npath = "docs"\ntext = "t"\nmessages = "m"\n', 8, "columns for messages + text"),
+        ('[bad]\nkind = "local"\npath = "docs"\nquestion = "q"\n', 8, "columns for question"),
+        ('[bad]\nkind = "local"\npath = "docs"\nquestion = "q"\nchoices = "c"\n', 8, "columns for choices + question"),
+        ('[bad]\nkind = "local"\npath = "docs"\nquestion = "q"\nanswer = 3\n', 12, "answer = 3"),
         ('[bad]\nkind = "local"\npath = "docs"\ntext = ""\n', 11, "text = ''"),
         ('[bad]\nkind = "local"\npath = "docs"\ntext = 3\n', 11, "text = 3"),
         ('[bad]\nkind = "local"\npath = "../docs"\ntext = "t"\n', 10, "path = '../docs'"),
@@ -130,7 +137,7 @@ def test_the_line_is_right_however_the_table_is_spelled(tmp_path: Path, entry: s
 
 
 def test_holdout_is_a_name_or_a_pattern_and_nothing_else() -> None:
-    source = Source(name="s", kind="local", layout="text", column="t", holdout=("shard_00002", "test-*"))
+    source = Source(name="s", kind="local", layout="text", columns=("t",), holdout=("shard_00002", "test-*"))
     shards = ["shard_00002", "test-00000-of-00001", "shard_000021", "Shard_00002", "my-test-1", "shard_00001"]
     assert [source.split_of(shard) for shard in shards] == ["holdout", "holdout", "train", "train", "train", "train"]
 
