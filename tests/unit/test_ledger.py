@@ -11,8 +11,8 @@ from dataprep.ledger import read_journal, rows_in_weights, steps_with_weights
 
 Record = dict[str, Any]
 # What else the manifest reads of a record; the ledger itself does not look at it.
-START = dict.fromkeys(
-    ("time", "stage", "recipe", "parent_run", "parent_step", "params", "world_size", "batch_rows", "micro_batch"), 1
+START: Record = {"parent_run": None, "parent_step": None} | dict.fromkeys(
+    ("time", "stage", "recipe", "recipe_sha256", "params", "world_size", "batch_rows", "micro_batch"), 1
 )
 STEP = dict.fromkeys(("step", "tokens", "loss_tokens", "loss", "lr"), 1)
 SAVED = dict.fromkeys(("step", "tokens_done", "path", "bytes", "sha256"), 1)
