@@ -15,35 +15,23 @@ from typing import Any
 from dataprep.asked import Asked, asked_files, read_asked
 from dataprep.bins import Receipt, find_receipts, read_receipt
 from dataprep.errors import DataError
-from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_weights
+from dataprep.ledger import Journal, read_journal, steps_with_weights, trace_lineage
 from dataprep.paths import Paths
 from dataprep.recipe import Recipe, read_recipe, recipe_names
 
 Line = dict[str, Any]
 _STEP_COLUMNS = (
-    "attempt",
-    "step",
-    "row_from",
-    "row_to",
-    "tokens",
-    "loss_tokens",
-    "loss",
-    "lr",
-    "grad_norm",
-    "seconds",
-    "tokens_per_s",
-    "mfu",
-    "vram_allocated",
-    "vram_reserved",
-    "in_weights",
+    *("attempt", "step", "row_from", "row_to", "tokens", "loss_tokens", "loss", "lr", "grad_norm"),
+    *("seconds", "tokens_per_s", "mfu", "vram_allocated", "vram_reserved", "in_weights"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeenRange:
-    """Rows of a plan that are in a run's weights: their tokens per shard are counted from the plan."""
+    """Rows of an ancestor's plan in a run's weights: their tokens per shard are counted from the plan."""
 
     run: str
+    ancestor: str
     recipe: str
     plan: Path
     row_from: int
@@ -73,9 +61,13 @@ def collect(paths: Paths) -> Harvest:
     for name in sorted(recipe_names(paths)):
         with _left_out(harvest):
             _add_recipe(harvest, paths, read_recipe(paths.recipes / f"{name}.toml"))
+    journals: dict[str, Journal] = {}
     for file in journal_files(paths):
         with _left_out(harvest):
-            _add_run(harvest, paths, read_journal(file))
+            journals[file.parent.name] = read_journal(file)
+    for journal in journals.values():
+        if _add_run(harvest, journal):
+            _add_lineage(harvest, paths, journals, journal.run)
     return harvest
 
 
@@ -166,13 +158,14 @@ def _add_recipe(harvest: Harvest, paths: Paths, recipe: Recipe) -> None:
         harvest.add("recipe_shards", recipe=recipe.name, **asdict(shard))
 
 
-def _add_run(harvest: Harvest, paths: Paths, journal: Journal) -> None:
+def _add_run(harvest: Harvest, journal: Journal) -> bool:
+    """A run's own lines; False for one that never began."""
     starts, ends = journal.of_kind("start"), journal.of_kind("end")
     if journal.torn is not None:
         harvest.notes.append(f"run {journal.run}: a torn last line of its journal is not counted")
     if not starts:
         harvest.notes.append(f"run {journal.run} has no start record and is left out")
-        return
+        return False
     first, last = starts[0], starts[-1]
     end = next((record for record in ends if record["attempt"] == last["attempt"]), None)
     columns = ("stage", "recipe", "parent_run", "parent_step", "params", "world_size", "batch_rows", "micro_batch")
@@ -193,23 +186,28 @@ def _add_run(harvest: Harvest, paths: Paths, journal: Journal) -> None:
     for record in journal.of_kind("sample"):
         columns = ("step", "prompt", "completion", "expected", "hit")
         harvest.add("samples", run=journal.run, **{key: record.get(key) for key in columns})
-    _add_seen(harvest, paths, journal)
+    return True
 
 
-def _add_seen(harvest: Harvest, paths: Paths, journal: Journal) -> None:
-    start = journal.of_kind("start")[-1]
-    recipe, plan = start["recipe"], paths.plans / f"{start['recipe']}.parquet"
-    packed = next((line["sha256"] for line in harvest.tables.get("recipes", []) if line["recipe"] == recipe), None)
-    if packed not in {None, start["recipe_sha256"]}:
-        harvest.notes.append(f"run {journal.run}: {recipe} was packed anew since; its tokens per shard are not counted")
-        return
-    if not plan.exists():
-        harvest.notes.append(f"run {journal.run}: its plan is gone, so its tokens per shard cannot be counted")
-        return
-    for rows in rows_in_weights(journal.records):
-        harvest.seen.append(
-            SeenRange(run=journal.run, recipe=recipe, plan=plan, row_from=rows.row_from, row_to=rows.row_to)
-        )
+def _add_lineage(harvest: Harvest, paths: Paths, journals: dict[str, Journal], run: str) -> None:
+    """The rows in a run's weights, its ancestors' first, and the plans in which to count them by shard."""
+    lineage = trace_lineage(journals, run)
+    if lineage.gap:
+        harvest.notes.append(f"run {run}: {lineage.gap}")
+    packed = {recipe["recipe"]: recipe["sha256"] for recipe in harvest.tables.get("recipes", [])}
+    uncounted: dict[str, str] = {}
+    for place, rows in enumerate(lineage.rows):
+        harvest.add("ancestor_rows", run=run, place=place, **vars(rows))
+        plan = paths.plans / f"{rows.recipe}.parquet"
+        if packed.get(rows.recipe) != rows.recipe_sha256:
+            uncounted[rows.recipe] = "gone" if rows.recipe not in packed else "packed anew, with other rows"
+        elif not plan.exists():
+            uncounted[rows.recipe] = "without its plan"
+        else:
+            where = {"row_from": rows.row_from, "row_to": rows.row_to}
+            harvest.seen.append(SeenRange(run=run, ancestor=rows.ancestor, recipe=rows.recipe, plan=plan, **where))
+    for recipe, why in uncounted.items():
+        harvest.notes.append(f"run {run}: recipe {recipe} is {why}, so its tokens per shard cannot be counted")
 
 
 def _utc(text: str) -> datetime:

@@ -1,15 +1,17 @@
-"""Ledger: which rows of a plan are in a run's weights, read from its journal.
+"""Ledger: which rows of which plans are in a run's weights, read from its journal and its ancestors'.
 
 In:  runs/<run>/journal.jsonl (append-only records: start, step, checkpoint, sample, end).
-Out: the records, and for every step whether its rows are in the weights that are kept.
-Holds: rows computed after the last checkpoint and lost in a crash are counted apart, never twice.
+Out: the records; for every step whether its rows are in the weights that are kept; the lineage of any weights.
+Holds: rows computed after the last checkpoint and lost in a crash are counted apart, never twice;
+       what a parent did after its child began is not the child's.
 
     attempt 1  steps to row 40, checkpoint at 30, killed   → rows 0–30 in the weights, 30–40 lost
     attempt 2  starts at row 30, checkpoint at 60, end     → rows 30–60 in the weights
+    a child that began from the checkpoint at 30           → rows 0–30 of attempt 1, then its own
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,8 @@ Record = dict[str, Any]
 # What the manifest reads of each kind of record; the trainer writes more.
 _KEYS = {
     "start": {
-        *("time", "stage", "recipe", "parent_run", "parent_step", "params", "world_size"),
-        *("batch_rows", "micro_batch", "accumulation", "rows_done", "recipe_sha256"),
+        *("time", "stage", "recipe", "recipe_sha256", "parent_run", "parent_step", "params", "world_size"),
+        *("batch_rows", "micro_batch", "accumulation", "rows_done"),
     },
     "step": {"step", "row_from", "row_to", "tokens", "loss_tokens", "loss", "lr"},
     "checkpoint": {"step", "rows_done", "tokens_done", "path", "bytes", "sha256"},
@@ -50,6 +52,27 @@ class RowRange:
     attempt: int
     row_from: int
     row_to: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AncestorRows:
+    """Rows [row_from, row_to) of a recipe's plan, put into the weights by one attempt of a run or of an ancestor."""
+
+    ancestor: str
+    recipe: str
+    recipe_sha256: str
+    attempt: int
+    row_from: int
+    row_to: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """Everything in a run's weights, oldest first. `gap` says where the ancestry cannot be followed further."""
+
+    rows: tuple[AncestorRows, ...]
+    gap: str | None
 
 
 def read_journal(file: Path) -> Journal:
@@ -105,4 +128,56 @@ def steps_with_weights(records: Sequence[Record]) -> list[Record]:
         record | {"in_weights": record["row_to"] <= kept.get(record["attempt"], 0)}
         for record in records
         if record["kind"] == "step"
+    ]
+
+
+def trace_lineage(journals: Mapping[str, Journal], run: str, step: int | None = None) -> Lineage:
+    """What the weights of `run` hold (now, or as saved at `step`): its ancestors' rows, then its own.
+
+    A journal up to a checkpoint's record is the journal as it was then: what its run did later is not looked at.
+    """
+    rows: list[AncestorRows] = []
+    passed: set[str] = set()
+    sha256 = None
+    while True:
+        records = _as_saved(journals.get(run), step, sha256)
+        if not records or run in passed:
+            of_step = "" if step is None else f" of step {step}"
+            gap = f"what {run} saw is not known: no journal of that name holds these weights{of_step}"
+            return Lineage(rows=tuple(rows), gap=gap)
+        rows = [*_with_tokens(run, records), *rows]
+        passed.add(run)
+        start = next(record for record in records if record["kind"] == "start")
+        if start["parent_run"] is None:
+            return Lineage(rows=tuple(rows), gap=None)
+        run, step, sha256 = start["parent_run"], start["parent_step"], start.get("parent_sha256")
+
+
+def _as_saved(journal: Journal | None, step: int | None, sha256: str | None) -> Sequence[Record]:
+    """The records up to the checkpoint of `step` (the one with these weights); none where there is no such thing."""
+    if journal is None or not journal.of_kind("start"):
+        return ()
+    if step is None:
+        return journal.records
+    saved = [
+        place
+        for place, record in enumerate(journal.records, 1)
+        if record["kind"] == "checkpoint" and record["step"] == step and sha256 in (None, record["sha256"])
+    ]
+    return journal.records[: saved[-1]] if saved else ()
+
+
+def _with_tokens(run: str, records: Sequence[Record]) -> list[AncestorRows]:
+    """Each attempt's rows in the weights, with the recipe it trained on and the tokens its steps counted."""
+    starts = {record["attempt"]: record for record in records if record["kind"] == "start"}
+    kept = [step for step in steps_with_weights(records) if step["in_weights"]]
+    return [
+        AncestorRows(
+            ancestor=run,
+            recipe=starts[rows.attempt]["recipe"],
+            recipe_sha256=starts[rows.attempt]["recipe_sha256"],
+            **vars(rows),
+            tokens=sum(step["tokens"] for step in kept if step["attempt"] == rows.attempt),
+        )
+        for rows in rows_in_weights(records)
     ]

@@ -74,14 +74,16 @@ def _build(file: Path, harvested: harvest.Harvest) -> None:
                 connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM lines_to_insert")  # noqa: S608 -- our own table names
                 connection.unregister("lines_to_insert")
         for seen in harvested.seen:
-            connection.execute(_SEEN, [seen.run, seen.recipe, str(seen.plan), seen.row_from, seen.row_to])
+            connection.execute(
+                _SEEN, [seen.run, seen.ancestor, seen.recipe, str(seen.plan), seen.row_from, seen.row_to]
+            )
         connection.execute("COMMIT")
         connection.execute("CHECKPOINT")
 
 
 _SEEN = """
 INSERT INTO seen_tokens
-SELECT $1, $2, source, shard, sum(length)::BIGINT FROM read_parquet($3) WHERE "row" >= $4 AND "row" < $5
+SELECT $1, $2, $3, source, shard, sum(length)::BIGINT FROM read_parquet($4) WHERE "row" >= $5 AND "row" < $6
 GROUP BY source, shard
 """
 

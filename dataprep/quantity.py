@@ -36,6 +36,14 @@ def ratio(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def run_at_step(text: str) -> tuple[str, int | None]:
+    """RUN or RUN@STEP, which name the newest weights of a run or those of one step."""
+    run, at, step = text.partition("@")
+    if at and not (step.isascii() and step.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not RUN or RUN@STEP, such as base or base@5000")
+    return name(run), int(step) if at else None
+
+
 def name(text: str) -> str:
     """A name that is also a file name: letters, digits, '.', '_', '+' and '-'."""
     if not _NAME.fullmatch(text):

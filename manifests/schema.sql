@@ -42,7 +42,13 @@ CREATE TABLE checkpoints (
 );
 CREATE TABLE evals (run VARCHAR, step BIGINT, suite VARCHAR, task VARCHAR, n BIGINT, value DOUBLE, stderr DOUBLE);
 CREATE TABLE samples (run VARCHAR, step BIGINT, prompt VARCHAR, completion VARCHAR, expected VARCHAR, hit BOOLEAN);
-CREATE TABLE seen_tokens (run VARCHAR, recipe VARCHAR, source VARCHAR, shard VARCHAR, tokens BIGINT);
+CREATE TABLE ancestor_rows (
+    run VARCHAR, place BIGINT, ancestor VARCHAR, recipe VARCHAR, recipe_sha256 VARCHAR, attempt BIGINT,
+    row_from BIGINT, row_to BIGINT, tokens BIGINT
+);
+CREATE TABLE seen_tokens (
+    run VARCHAR, ancestor VARCHAR, recipe VARCHAR, source VARCHAR, shard VARCHAR, tokens BIGINT
+);
 
 -- What is held, by source, tokenizer and split.
 CREATE VIEW supply AS
@@ -76,19 +82,18 @@ SELECT rs.recipe, rs.source, coalesce(held.tokens, 0) AS tokens, rs.unique_token
            - rs.unique_tokens - rs.excluded_tokens - rs.left_over_tokens - rs.dropped_tokens AS difference
 FROM recipe_sources rs LEFT JOIN held ON held.recipe = rs.recipe AND held.source = rs.source;
 
--- What the weights of each run have seen of each shard; passes = tokens seen / tokens of the shard.
+-- What the weights of each run have seen of each shard, its ancestors' share with it. Recipes may differ along the
+-- ancestry: each is held against the shard as it was planned with. passes = tokens seen / tokens of the shard.
 CREATE VIEW seen AS
-WITH per_shard AS (
-    SELECT run, recipe, source, shard, sum(tokens)::BIGINT AS tokens_seen FROM seen_tokens GROUP BY ALL
-)
-SELECT t.run, t.source, t.shard, t.tokens_seen, s.tokens AS shard_tokens, t.tokens_seen / s.tokens AS passes
-FROM per_shard t JOIN recipes r ON r.recipe = t.recipe
-JOIN shards s ON s.source = t.source AND s.shard = t.shard AND s.tokenizer = r.tokenizer;
+SELECT t.run, t.source, t.shard, sum(t.tokens)::BIGINT AS tokens_seen, max(p.tokens) AS shard_tokens,
+       sum(t.tokens / p.tokens) AS passes
+FROM seen_tokens t JOIN recipe_shards p USING (recipe, source, shard)
+GROUP BY t.run, t.source, t.shard;
 
--- The row ranges of the plan that are in each run's weights, one line per attempt that put them there.
+-- The rows in each run's weights, oldest first: its ancestors' as they were when it began, then its own,
+-- one line per attempt that put them there.
 CREATE VIEW lineage AS
-SELECT run, run AS ancestor, attempt, min(row_from) AS row_from, max(row_to) AS row_to, sum(tokens)::BIGINT AS tokens
-FROM steps WHERE in_weights GROUP BY run, attempt;
+SELECT run, ancestor, recipe, attempt, row_from, row_to, tokens FROM ancestor_rows ORDER BY run, place;
 
 -- Tokens per step as a product, every factor named, beside the rows that a step of the last attempt really took.
 CREATE VIEW batch_math AS

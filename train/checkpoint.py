@@ -62,7 +62,7 @@ def publish_checkpoint(
     checkpoints: Path, cursor: Cursor, identity: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Checkpoint:
     """Publish step_<step>, then remove all but the newest two."""
-    folder = checkpoints / f"step_{cursor.step:08d}"
+    folder = step_folder(checkpoints, cursor.step)
     with publishing_folder(folder) as part:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, part / WEIGHTS)
         torch.save(optimizer.state_dict(), part / MOMENTS)
@@ -97,9 +97,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put weights, moments and the random state back."""
-    model.load_state_dict(load_file(checkpoint.folder / WEIGHTS))
+    load_weights(checkpoint, model)
     optimizer.load_state_dict(torch.load(checkpoint.folder / MOMENTS, map_location="cpu", weights_only=True))
     torch.set_rng_state(torch.frombuffer(bytearray(checkpoint.rng), dtype=torch.uint8))
+
+
+def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Put the weights alone into `model`: a parent's, under a fresh optimizer."""
+    model.load_state_dict(load_file(checkpoint.folder / WEIGHTS))
 
 
 def newest_good(checkpoints: Path) -> tuple[Checkpoint | None, list[DataError]]:
@@ -121,6 +126,11 @@ def clear_the_way(checkpoints: Path, step: int) -> None:
             aside = folder.with_name(f"damaged_{folder.name}")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
+
+
+def step_folder(checkpoints: Path, step: int) -> Path:
+    """Where the checkpoint of a step is published."""
+    return checkpoints / f"step_{step:08d}"
 
 
 def list_checkpoints(checkpoints: Path) -> list[Path]:

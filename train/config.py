@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataprep.errors import Parser
-from dataprep.quantity import count, name
+from dataprep.quantity import count, name, run_at_step
 from train.shapes import PRESETS
 
-STAGES = ("pretrain", "midtrain", "sft")
+# A stage is a label, and what it takes of the model's peak rate where --learning-rate says nothing.
+RATE_FACTOR_BY_STAGE = {"pretrain": 1.0, "midtrain": 0.5, "sft": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class TrainConfig:
     manifest: Path | None
     recipe: str | None
     run: str | None
-    stage: str
+    stage: str | None
+    parent: tuple[str, int | None] | None
     model: str
     batch_tokens: int | None
     micro_batch: int | None
@@ -54,12 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--recipe", metavar="NAME", help="recipe to train on (default: the newest)")
     # torchrun on Python 3.11 takes --run for its own --run-path: docs/decisions/0005.
     add("--run-name", "--run", dest="run", type=name, metavar="NAME", help="(default: <recipe>-<model>)")
-    add("--stage", choices=STAGES, default="pretrain", help="a label, kept in the journal")
+    factors = ", ".join(f"{stage} x {factor:g}" for stage, factor in RATE_FACTOR_BY_STAGE.items())
+    add("--stage", choices=RATE_FACTOR_BY_STAGE, help=f"a label, and a share of the model's rate: {factors}")
+    parent_help = "begin with the weights of another run (default step: its newest checkpoint)"
+    add("--parent", type=run_at_step, metavar="RUN[@STEP]", help=parent_help)
     add("--model", choices=sorted(PRESETS), default="tiny", help="shape of the model (default: tiny)")
     add("--batch-tokens", type=count, metavar="N", help="tokens per step, over all ranks (default: the model's)")
     add("--micro-batch", type=count, metavar="ROWS", help="rows per forward pass (default: what divides)")
     add("--tokens", type=count, metavar="N", help="stop after at most N tokens: 500000, 20M, 5B (default: the plan)")
-    add("--learning-rate", type=_rate, metavar="RATE", help="peak rate (default: the model's)")
+    add("--learning-rate", type=_rate, metavar="RATE", help="peak rate (default: the model's, by --stage)")
     add("--seed", type=int, default=1, help="seed of the first weights and of the sample (default: 1)")
     add("--resume", choices=("auto", "never"), default="auto", help="go on from the newest whole checkpoint")
     add("--checkpoint-every", type=count, default=100, metavar="STEPS", help="(default: 100; always at the end)")

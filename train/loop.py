@@ -18,17 +18,18 @@ from torch.nn.parallel import DistributedDataParallel
 from dataprep.errors import DataError, as_typed
 from dataprep.ledger import rows_in_weights
 from dataprep.vocab_store import load_vocab
-from train.checkpoint import Cursor, clear_the_way, load_checkpoint, publish_checkpoint
+from train.beginning import Parent, find_checkpoint, find_parent
+from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_weights, publish_checkpoint
 from train.config import TrainConfig
 from train.journal import Journal
 from train.loader import RankRows, handed_out, row_stream_hash
 from train.model import GPT
 from train.optim import GRAD_NORM_LIMIT, learning_rate, make_optimizer, set_learning_rate
-from train.prepare import Job, find_checkpoint, open_job
+from train.prepare import Job, open_job
 from train.progress import StepLines, header
 from train.ranks import Ranks, joined
 from train.records import checkpoint_record, end_record, speed, start_record, step_record
-from train.sample import complete
+from train.sample import complete, shown
 from train.stopping import StopRequest, listening
 
 NEXT = as_typed("next: python -m dataprep.sql --file manifests/queries/seen.sql")
@@ -40,15 +41,18 @@ def train(config: TrainConfig) -> int:
         job = ranks.agree(lambda: open_job(config, world_size=ranks.world_size))
         if config.print_row_hash:
             return _print_row_hash(job, ranks)
+        # Judged before the journal exists: a refused parent leaves no run behind.
+        found = ranks.agree(lambda: find_parent(job) if ranks.is_first else None)
+        parent = ranks.gather(found)[0]
         with contextlib.closing(ranks.agree(lambda: Journal(job.journal if ranks.is_first else None))) as journal:
-            return Attempt(job, ranks, journal).run()
+            return Attempt(job, ranks, journal, parent).run()
 
 
 class Attempt:
     """One try at a run: a model, where it stands, and the journal that says so."""
 
-    def __init__(self, job: Job, ranks: Ranks, journal: Journal) -> None:
-        self.job, self.ranks, self.journal = job, ranks, journal
+    def __init__(self, job: Job, ranks: Ranks, journal: Journal, parent: Parent | None) -> None:
+        self.job, self.ranks, self.journal, self.parent = job, ranks, journal, parent
         if journal.torn_bytes:
             ranks.say(f"the journal's last line was cut short by a kill: {journal.torn_bytes} bytes removed")
 
@@ -66,13 +70,16 @@ class Attempt:
         self.optimizer = make_optimizer(self.model)
         if self.resumed:
             load_checkpoint(self.resumed, self.model, self.optimizer)
+        elif parent:
+            assert parent.checkpoint, "a run without a checkpoint of its own begins with its parent's"
+            load_weights(parent.checkpoint, self.model)
         # Gradients of several ranks are averaged by DDP; one rank needs none of it.
         many = ranks.world_size > 1
         self.trained = DistributedDataParallel(self.model, gradient_as_bucket_view=True) if many else self.model
 
     def run(self) -> int:
         """Train what is left, save, sample, and say what to run next."""
-        self.ranks.say(header(self.job, self.cursor, self.ranks, self.n_parameters))
+        self.ranks.say(header(self.job, self.cursor, self.ranks, self.n_parameters, self.parent))
         if self.ranks.gather(self._ended_here())[0]:
             return self._repeat_the_end()
 
@@ -138,13 +145,12 @@ class Attempt:
         """
         device, world_size = self.ranks.device, self.ranks.world_size
         n_counted = max(loss_tokens, 1)  # where nothing counts the loss is 0, not 0/0
-        inputs_AMT = torch.from_numpy(rows.inputs_AMT).to(device)
-        targets_AMT = torch.from_numpy(rows.targets_AMT).to(device)
+        arrays = [torch.from_numpy(array_AMT).to(device) for array_AMT in rows.arrays]
         total = torch.zeros((), device=device)
-        for i, (inputs_MT, targets_MT) in enumerate(zip(inputs_AMT, targets_AMT, strict=True), 1):
-            with self._exchange(is_last=i == len(inputs_AMT)):
+        for i, micro_batch in enumerate(zip(*arrays, strict=True), 1):
+            with self._exchange(is_last=i == self.job.batch.accumulation):
                 with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-                    summed = self.trained(inputs_MT, targets_MT)
+                    summed = self.trained(*micro_batch)
                 (summed * (world_size / n_counted)).backward()
             total += summed.detach()
         return self.ranks.sum_scalar(total) / n_counted
@@ -175,7 +181,7 @@ class Attempt:
             # Killed between the checkpoint's rename and its record: it is still the work of the attempt before.
             record = checkpoint_record(self.job, self.resumed)
             self.journal.write("checkpoint", **record | {"attempt": self.journal.attempt - 1})
-        self.journal.write("start", **start_record(self.job, self.ranks, self.cursor, self.n_parameters))
+        self.journal.write("start", **start_record(self.job, self.ranks, self.cursor, self.n_parameters, self.parent))
         if self.ranks.is_first:
             clear_the_way(self.job.checkpoints, self.cursor.step)
 
@@ -192,14 +198,14 @@ class Attempt:
         self.journal.make_durable()
 
     def _sample(self) -> None:
-        """Let the model speak once."""
+        """Let the model speak once: as an assistant where it learnt from what one says."""
         if not self.ranks.is_first:
             return
         config, recipe = self.job.config, self.job.recipe
         vocab = load_vocab(self.job.paths, recipe.tokenizer)
-        completion = complete(self.model, vocab, config.prompt, seed=config.seed)
+        completion = complete(self.model, vocab, config.prompt, seed=config.seed, chat=self.job.is_chat)
         self.journal.write("sample", step=self.cursor.step, prompt=config.prompt, completion=completion)
-        print(f"sample: {config.prompt}|{completion}")
+        print(shown(config.prompt, completion, chat=self.job.is_chat))
 
     # ---- when there is nothing to do
 
@@ -212,7 +218,7 @@ class Attempt:
         samples = [record for record in self.journal.records if record["kind"] == "sample"]
         self.ranks.say(f"nothing is left to train: the weights hold {self.cursor.tokens_done:,} tokens")
         if samples:
-            self.ranks.say(f"sample: {samples[-1]['prompt']}|{samples[-1]['completion']}")
+            self.ranks.say(shown(samples[-1]["prompt"], samples[-1]["completion"], chat=self.job.is_chat))
         self.ranks.say(NEXT)
         return 0
 

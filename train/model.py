@@ -1,46 +1,19 @@
 """A Qwen3-shaped GPT: RMSNorm, rotary positions, QK-norm, SwiGLU, grouped heads, no biases, tied head.
 
-In:  inputs_BT and targets_BT (int64; target -1 does not count). Out: the *sum* of the counted losses.
-Holds: position t sees inputs 0..t and no others; a batch in which nothing counts gives exactly 0.
-Suffixes: B rows, T positions, D width, H heads, K key/value heads, E head size, V vocabulary, N = B·T.
+In:  inputs_BT and targets_BT (int64; target -1 does not count); documents_BT where attention stays inside documents.
+Out: the *sum* of the counted losses.
+Holds: position t sees inputs 0..t (of its document) and no others; a batch in which nothing counts gives exactly 0.
+Suffixes: B rows, T positions, D width, E head size, V vocabulary, N = B·T.
 """
 
-import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor, nn
 
+from train.attention import Attention, View, causal_view, document_view, rotary_tables
 from train.head import summed_loss
 from train.shapes import ModelShape, padded_vocab_size
 
-_ROPE_BASE = 10_000.0
 _INIT_STD = 0.02
-
-
-class Attention(nn.Module):
-    """Causal self-attention over whole rows."""
-
-    def __init__(self, shape: ModelShape) -> None:
-        super().__init__()
-        self.n_heads, self.n_kv_heads, self.head_dim = shape.n_heads, shape.n_kv_heads, shape.head_dim
-        self.query = nn.Linear(shape.width, shape.n_heads * shape.head_dim, bias=False)
-        self.key = nn.Linear(shape.width, shape.n_kv_heads * shape.head_dim, bias=False)
-        self.value = nn.Linear(shape.width, shape.n_kv_heads * shape.head_dim, bias=False)
-        self.out = nn.Linear(shape.n_heads * shape.head_dim, shape.width, bias=False)
-        self.query_norm = nn.RMSNorm(shape.head_dim, eps=1e-6)
-        self.key_norm = nn.RMSNorm(shape.head_dim, eps=1e-6)
-
-    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-        """Mix positions with the ones before them."""
-        n_rows, n_positions, _ = x_BTD.shape
-        q_BTHE = self.query(x_BTD).view(n_rows, n_positions, self.n_heads, self.head_dim)
-        k_BTKE = self.key(x_BTD).view(n_rows, n_positions, self.n_kv_heads, self.head_dim)
-        v_BTKE = self.value(x_BTD).view(n_rows, n_positions, self.n_kv_heads, self.head_dim)
-        q_BHTE = rotate(self.query_norm(q_BTHE).transpose(1, 2), cos_TE, sin_TE)
-        k_BKTE = rotate(self.key_norm(k_BTKE).transpose(1, 2), cos_TE, sin_TE)
-        y_BHTE = F.scaled_dot_product_attention(
-            q_BHTE, k_BKTE, v_BTKE.transpose(1, 2), is_causal=True, enable_gqa=self.n_heads != self.n_kv_heads
-        )
-        return self.out(y_BHTE.transpose(1, 2).reshape(n_rows, n_positions, -1))
 
 
 class SwiGLU(nn.Module):
@@ -67,9 +40,9 @@ class Block(nn.Module):
         self.mlp_norm = nn.RMSNorm(shape.width, eps=1e-6)
         self.mlp = SwiGLU(shape)
 
-    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, view: View) -> Tensor:
         """One layer."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_TE, sin_TE)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), view)
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
 
@@ -89,20 +62,23 @@ class GPT(nn.Module):
         self.register_buffer("sin_TE", sin_TE, persistent=False)
         self._initialise(shape.n_layers)
 
-    def forward(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def forward(self, inputs_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
         """Sum of cross-entropy over the targets that count, a float32 scalar."""
-        hidden_ND = self._hidden(inputs_BT).flatten(0, 1)
+        hidden_ND = self._hidden(inputs_BT, documents_BT).flatten(0, 1)
         return summed_loss(hidden_ND, self.embedding.weight, targets_BT.flatten())
 
     def next_logits(self, inputs_BT: Tensor) -> Tensor:
         """Logits_BV of the token that follows each row."""
         return F.linear(self._hidden(inputs_BT)[:, -1], self.embedding.weight).float()
 
-    def _hidden(self, inputs_BT: Tensor) -> Tensor:
-        n_positions = inputs_BT.shape[1]
+    def _hidden(self, inputs_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+        if documents_BT is None:
+            view = causal_view(self.cos_TE, self.sin_TE, inputs_BT.shape[1])
+        else:
+            view = document_view(self.cos_TE, self.sin_TE, documents_BT)
         x_BTD = self.embedding(inputs_BT)
         for block in self.blocks:
-            x_BTD = block(x_BTD, self.cos_TE[:n_positions], self.sin_TE[:n_positions])
+            x_BTD = block(x_BTD, view)
         return self.final_norm(x_BTD)
 
     def _initialise(self, n_layers: int) -> None:
@@ -112,17 +88,3 @@ class GPT(nn.Module):
             # Two additions per layer: scaled so that the stream's variance does not grow with depth.
             adds_to_stream = name.endswith((".out.weight", ".down.weight"))
             nn.init.normal_(weight, std=_INIT_STD / (2 * n_layers) ** 0.5 if adds_to_stream else _INIT_STD)
-
-
-def rotary_tables(seq_len: int, head_dim: int) -> tuple[Tensor, Tensor]:
-    """cos_TE and sin_TE; pair i turns by position · base^(-2i/E)."""
-    frequency = _ROPE_BASE ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-    angle = torch.outer(torch.arange(seq_len, dtype=torch.float64), frequency).repeat(1, 2)
-    return angle.cos().float(), angle.sin().float()
-
-
-def rotate(x_BHTE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-    """Turn each pair (i, i + E/2) by its position's angle."""
-    first, second = x_BHTE.chunk(2, dim=-1)
-    turned = x_BHTE * cos_TE + torch.cat((-second, first), dim=-1) * sin_TE
-    return turned.to(x_BHTE.dtype)

@@ -1,7 +1,7 @@
 """Preparation: everything a run needs is found, opened and compared before a model is built.
 
-In:  the command line. Out: a `Job`: recipe, loader, batch, and the run's checkpoint to go on from.
-Holds: a recipe, tokenizer, model or seed other than the run's own is refused by name; nothing is written here.
+In:  the command line. Out: a `Job`: recipe, loader, batch, stage, and the record a run was begun with.
+Holds: what cannot be trained as asked is refused by name; nothing is written here.
 """
 
 from dataclasses import asdict, dataclass
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from dataprep.errors import BudgetError, DataError, UsageError
+from dataprep.ledger import Record, read_journal
 from dataprep.paths import Paths, find_paths
 from dataprep.recipe import Recipe, load_recipe, newest_recipe
 from train.batch import Batch, choose_batch
-from train.checkpoint import Checkpoint, Cursor, newest_good
-from train.config import TrainConfig
-from train.journal import Record
+from train.checkpoint import Cursor
+from train.config import RATE_FACTOR_BY_STAGE, TrainConfig
 from train.loader import Loader
 from train.shapes import PRESETS, ModelShape
 
@@ -31,6 +31,8 @@ class Job:
     shape: ModelShape
     peak_rate: float
     run: str
+    stage: str
+    begun: Record | None  # the start of the run's last attempt; None for a new run
 
     @property
     def folder(self) -> Path:
@@ -46,6 +48,11 @@ class Job:
     def checkpoints(self) -> Path:
         """What the run can go on from."""
         return self.folder / "checkpoints"
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the model learns what an assistant says, and so is asked as one."""
+        return self.recipe.loss == "assistant"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -82,6 +89,10 @@ def open_job(config: TrainConfig, *, world_size: int) -> Job:
         micro_batch=config.micro_batch,
     )
     _check_budget(config, recipe, batch)
+    run = config.run or f"{recipe.name}-{config.model}"
+    starts = read_journal(paths.runs / run / "journal.jsonl").of_kind("start")
+    begun = starts[-1] if starts else None
+    stage = _choose_stage(config, run, begun)
     return Job(
         config=config,
         paths=paths,
@@ -89,45 +100,11 @@ def open_job(config: TrainConfig, *, world_size: int) -> Job:
         loader=Loader(paths, recipe),
         batch=batch,
         shape=preset.shape,
-        peak_rate=config.learning_rate or preset.learning_rate,
-        run=config.run or f"{recipe.name}-{config.model}",
+        peak_rate=config.learning_rate or preset.learning_rate * RATE_FACTOR_BY_STAGE[stage],
+        run=run,
+        stage=stage,
+        begun=begun,
     )
-
-
-def find_checkpoint(job: Job, records: list[Record]) -> Checkpoint | None:
-    """The checkpoint to go on from; None for a new run. Prints what it skips."""
-    starts = [record for record in records if record["kind"] == "start"]
-    if starts and job.config.resume == "never":
-        raise UsageError(
-            f"run {job.run!r} exists and --resume never was asked",
-            seen=f"{len(starts)} attempt(s) in {job.paths.shown(job.journal)}",
-            wanted="a new run",
-            fix="another name: --run-name NAME; or go on with it: --resume auto",
-        )
-    if starts:
-        _refuse_other(job, starts[-1], "its journal")
-    checkpoint, complaints = newest_good(job.checkpoints)
-    for complaint in complaints:
-        print(f"warning: {complaint.what} and skipped: {complaint.seen}", flush=True)
-    if checkpoint and not starts:
-        raise DataError(
-            f"run {job.run!r} has checkpoints but no journal: what its weights have seen is not known",
-            seen=f"{checkpoint.folder.name}, and no start in {job.paths.shown(job.journal)}",
-            wanted="the journal it was trained with",
-            fix="bring journal.jsonl back, or train under another name: --run-name NAME",
-        )
-    if checkpoint:
-        _refuse_other(job, checkpoint.identity, checkpoint.folder.name)
-    elif complaints:
-        raise DataError(
-            f"no checkpoint of run {job.run!r} is whole",
-            seen=f"{len(complaints)} damaged",
-            wanted="one to go on from",
-            fix="start anew under another name: --run-name NAME",
-        )
-    elif starts:
-        print("no checkpoint was reached before: starting again from row 0", flush=True)
-    return checkpoint
 
 
 def _find_manifest(manifest: Path | None) -> Paths:
@@ -151,15 +128,29 @@ def _find_manifest(manifest: Path | None) -> Paths:
 
 
 def _check_supported(recipe: Recipe) -> None:
-    asked = {"--loss": (recipe.loss, "all"), "--attention": (recipe.attention, "full")}
+    asked = {"--loss": (recipe.loss, ("all", "assistant")), "--attention": (recipe.attention, ("full", "document"))}
     for flag, (seen, known) in asked.items():
-        if seen != known:
+        if seen not in known:
             raise UsageError(
-                f"recipe {recipe.name!r} asks for what this trainer cannot do yet",
+                f"recipe {recipe.name!r} asks for what this trainer cannot do",
                 seen=f"{flag} {seen}",
-                wanted=f"{flag} {known}",
-                fix=f"python -m dataprep.pack … {flag} {known}",
+                wanted=" or ".join(f"{flag} {value}" for value in known),
+                fix=f"python -m dataprep.pack … {flag} {known[0]}",
             )
+
+
+def _choose_stage(config: TrainConfig, run: str, begun: Record | None) -> str:
+    """The stage asked for, or the one the run began with: its rate must not jump because a flag was left out."""
+    if begun is None:
+        return config.stage or "pretrain"
+    if config.stage not in (None, begun["stage"]):
+        raise DataError(
+            f"run {run!r} was begun as another stage",
+            seen=f"--stage {config.stage}",
+            wanted=begun["stage"],
+            fix="leave --stage out to go on; or begin a run of its own: --run-name NAME --parent RUN",
+        )
+    return begun["stage"]
 
 
 def _check_budget(config: TrainConfig, recipe: Recipe, batch: Batch) -> None:
@@ -178,20 +169,3 @@ def _check_budget(config: TrainConfig, recipe: Recipe, batch: Batch) -> None:
             wanted=f"at least {step_tokens:,}, the tokens of a step",
             fix=f"--tokens {step_tokens}, or a smaller --batch-tokens",
         )
-
-
-def _refuse_other(job: Job, held: dict[str, Any], where: str) -> None:
-    """Compare what the run was trained with so far with what is asked now."""
-    for key, ours in job.identity.items():
-        if held.get(key) != ours:
-            raise DataError(
-                f"run {job.run!r} was trained with another {key} ({where})",
-                seen=f"{key} {_short(ours)}",
-                wanted=_short(held.get(key)),
-                fix="train it as a run of its own: --run-name NAME; or bring back what it was trained with",
-            )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text  # noqa: PLR2004 -- a sha256

@@ -8,6 +8,8 @@ step 40/620 6.5% | loss 5.913 | lr 1.0e-3 | gn 0.84 | 10,712 tok/s | 0.164M tok 
 import time
 from typing import Any
 
+from dataprep.recipe import Recipe
+from train.beginning import Parent
 from train.checkpoint import Cursor
 from train.prepare import Job
 from train.ranks import Ranks
@@ -16,51 +18,59 @@ _QUIET_SECONDS = (2.0, 30.0)  # at least and at most between two lines
 _QUIET_SHARE = 20  # of the time so far: a minute gets thirty lines, an hour a few hundred
 
 
-def header(job: Job, cursor: Cursor, ranks: Ranks, n_parameters: int) -> str:
+def header(job: Job, cursor: Cursor, ranks: Ranks, n_parameters: int, parent: Parent | None) -> str:
     """Everything that decides cost and outcome, before it is spent."""
     shape, recipe, rows = job.shape, job.recipe, job.batch.rows
     last_row = job.last_row(cursor)
     n_full, n_left = divmod(last_row - cursor.rows_done, rows)
     remainder = f" + 1 of {n_left:,} rows ({n_left * recipe.seq_len:,} tokens)" if n_left else ""
     done = f"{cursor.rows_done:,} rows, {cursor.tokens_done:,} tokens done"
+    begin = f"row 0, weights of {parent.run} at step {parent.step:,}" if parent else "row 0"
     lines = {
-        "run": f"{job.run} ({job.config.stage}) on {ranks.hardware}",
+        "run": f"{job.run} ({job.stage}) on {ranks.hardware}",
         "model": f"{job.config.model}: {n_parameters:,} parameters, {shape.n_layers} layers of width {shape.width}",
-        "plan": f"{recipe.name}: {recipe.plan_rows:,} rows of {recipe.seq_len:,}, {recipe.tokens:,} tokens",
+        "plan": _plan(recipe),
         "step": job.batch.product,
         "steps": f"{n_full:,} of {rows:,} rows{remainder}, to row {last_row:,}",
-        "from": f"step {cursor.step}: {done}" if cursor.step else "row 0",
+        "from": f"step {cursor.step}: {done}" if cursor.step else begin,
     }
     return "\n".join(f"{name:6} {text}" for name, text in lines.items())
 
 
+def _plan(recipe: Recipe) -> str:
+    """The plan's size; which targets count and what a token sees, where that is not everything."""
+    text = f"{recipe.name}: {recipe.plan_rows:,} rows of {recipe.seq_len:,}, {recipe.tokens:,} tokens"
+    text += f"; loss on {recipe.loss_tokens:,} of them" if recipe.loss == "assistant" else ""
+    return text + ("; attention inside documents" if recipe.attention == "document" else "")
+
+
 class StepLines:
-    """Prints a line when the last is old enough. Loss and speed are means since the last line."""
+    """Prints a line when the last is old enough. Loss (by counted target) and speed are means since the last line."""
 
     def __init__(self, job: Job, cursor: Cursor) -> None:
         self._last_row, self._first_tokens = job.last_row(cursor), cursor.tokens_done
         self._n_steps = cursor.step + -(-(self._last_row - cursor.rows_done) // job.batch.rows)
         self._started = self._printed = time.monotonic()
-        self._tokens, self._loss_tokens, self._loss = 0, 0, 0.0
+        self._tokens, self._counted, self._loss = 0, 0, 0.0
 
     def add(self, record: dict[str, Any], cursor: Cursor) -> None:
         """Take in one step; print if it is time, and always the first and the last."""
         now = time.monotonic()
         self._tokens += record["tokens"]
+        self._counted += record["loss_tokens"]
         self._loss += record["loss"] * record["loss_tokens"]
-        self._loss_tokens += record["loss_tokens"]
         least, most = _QUIET_SECONDS
         quiet = min(max((now - self._started) / _QUIET_SHARE, least), most)
         is_end = self._tokens == cursor.tokens_done - self._first_tokens or cursor.rows_done == self._last_row
         if is_end or now - self._printed >= quiet:
             print(self._line(record, cursor, now), flush=True)
-            self._printed, self._tokens, self._loss_tokens, self._loss = now, 0, 0, 0.0
+            self._printed, self._tokens, self._counted, self._loss = now, 0, 0, 0.0
 
     def _line(self, record: dict[str, Any], cursor: Cursor, now: float) -> str:
         seconds = max(now - self._printed, 1e-9)
         parts = [
             f"step {cursor.step}/{self._n_steps} {100 * cursor.rows_done / self._last_row:.1f}%",
-            f"loss {self._loss / max(self._loss_tokens, 1):.3f}",
+            f"loss {self._loss / max(self._counted, 1):.3f}",
             f"lr {record['lr']:.1e}".replace("e-0", "e-"),
             f"gn {record['grad_norm']:.2f}",
             f"{self._tokens / seconds:,.0f} tok/s",

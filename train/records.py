@@ -9,21 +9,23 @@ from typing import Any
 
 import torch
 
+from train.beginning import Parent
 from train.checkpoint import Checkpoint, Cursor
 from train.journal import Record, now
 from train.prepare import Job
 from train.ranks import Ranks
 
 
-def start_record(job: Job, ranks: Ranks, cursor: Cursor, n_parameters: int) -> Record:
+def start_record(job: Job, ranks: Ranks, cursor: Cursor, n_parameters: int, parent: Parent | None) -> Record:
     """What is trained, from where, and how; its identity is compared when the run goes on."""
     return {
         "time": now(),
         "run": job.run,
-        "stage": job.config.stage,
+        "stage": job.stage,
         **job.identity,
-        "parent_run": None,
-        "parent_step": None,
+        "parent_run": parent.run if parent else None,
+        "parent_step": parent.step if parent else None,
+        "parent_sha256": parent.weights_sha256 if parent else None,
         "params": n_parameters,
         "world_size": ranks.world_size,
         "seq_len": job.batch.seq_len,

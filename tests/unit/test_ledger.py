@@ -1,18 +1,19 @@
 """The ledger: which rows are in the weights, worked out by hand for every way a run can go."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dataprep.errors import DataError
-from dataprep.ledger import read_journal, rows_in_weights, steps_with_weights
+from dataprep.ledger import Journal, Lineage, read_journal, rows_in_weights, steps_with_weights, trace_lineage
 
 Record = dict[str, Any]
 # What else the manifest reads of a record; the ledger itself does not look at it.
-START = dict.fromkeys(
-    ("time", "stage", "recipe", "parent_run", "parent_step", "params", "world_size", "batch_rows", "micro_batch"), 1
+START: Record = {"parent_run": None, "parent_step": None} | dict.fromkeys(
+    ("time", "stage", "recipe", "recipe_sha256", "params", "world_size", "batch_rows", "micro_batch"), 1
 )
 STEP = dict.fromkeys(("step", "tokens", "loss_tokens", "loss", "lr"), 1)
 SAVED = dict.fromkeys(("step", "tokens_done", "path", "bytes", "sha256"), 1)
@@ -176,3 +177,108 @@ def test_a_line_damaged_in_the_middle_is_named(tmp_path: Path, damaged: bytes) -
 def test_an_empty_journal_has_no_records(tmp_path: Path) -> None:
     journal = read_journal(write(tmp_path, b""))
     assert (journal.records, journal.torn) == ((), None)
+
+
+def began(recipe: str, parent: str | None = None, step: int | None = None, sha256: object = None) -> Record:
+    return start(1, 0) | {
+        "recipe": recipe,
+        "recipe_sha256": f"of {recipe}",
+        "parent_run": parent,
+        "parent_step": step,
+        "parent_sha256": sha256,
+    }
+
+
+def kept(step: int, rows_done: int, attempt: int = 1, sha256: str = "any") -> Record:
+    return saved(attempt, rows_done) | {"step": step, "sha256": sha256}
+
+
+def journals(**records: list[Record]) -> dict[str, Journal]:
+    return {run: Journal(run=run, records=tuple(of_run), torn=None) for run, of_run in records.items()}
+
+
+def told(lineage: Lineage) -> list[tuple[str, str, int, int, int, int]]:
+    return [(r.ancestor, r.recipe, r.attempt, r.row_from, r.row_to, r.tokens) for r in lineage.rows]
+
+
+# Steps of ten rows, each of one token: the tokens counted are the number of steps.
+BASE = [began("web"), *steps(1, 0, 20), kept(2, 20), *steps(1, 20, 40), kept(4, 40)]
+MIDDLE = [began("mid", "base", 2), *steps(1, 0, 30), kept(3, 30)]
+
+
+def test_a_run_without_a_parent_is_its_own_lineage() -> None:
+    lineage = trace_lineage(journals(base=BASE), "base")
+    assert (told(lineage), lineage.gap) == ([("base", "web", 1, 0, 40, 4)], None)
+    assert told(trace_lineage(journals(base=BASE), "base", 2)) == [("base", "web", 1, 0, 20, 2)]
+
+
+def test_a_fork_at_an_earlier_step_holds_its_parents_rows_up_to_there() -> None:
+    lineage = trace_lineage(journals(base=BASE, middle=MIDDLE), "middle")
+    assert (told(lineage), lineage.gap) == ([("base", "web", 1, 0, 20, 2), ("middle", "mid", 1, 0, 30, 3)], None)
+
+
+def test_a_grandparents_rows_come_first() -> None:
+    child = [began("chat", "middle", 3), *steps(1, 0, 15), kept(2, 15)]
+    assert told(trace_lineage(journals(base=BASE, middle=MIDDLE, child=child), "child")) == [
+        ("base", "web", 1, 0, 20, 2),
+        ("middle", "mid", 1, 0, 30, 3),
+        ("child", "chat", 1, 0, 15, 2),
+    ]
+
+
+def test_a_child_that_saved_nothing_holds_its_parents_rows_alone() -> None:
+    child = [began("chat", "base", 4), *steps(1, 0, 10)]
+    assert told(trace_lineage(journals(base=BASE, child=child), "child")) == [("base", "web", 1, 0, 40, 4)]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        [start(2, 40), *steps(2, 40, 60), saved(2, 60) | {"step": 6}],  # it went on
+        [start(2, 10), *steps(2, 10, 30), saved(2, 30) | {"step": 3}],  # it was rewound and went another way
+        [start(2, 0), *steps(2, 0, 20), saved(2, 20) | {"step": 2, "sha256": "others"}],  # it was begun anew
+    ],
+)
+def test_what_a_parent_did_after_its_child_began_is_not_the_childs(later: list[Record]) -> None:
+    base = [began("web"), *steps(1, 0, 20), kept(2, 20, sha256="these"), *steps(1, 20, 40), kept(4, 40), *later]
+    child = [began("chat", "base", 2, "these"), *steps(1, 0, 10), kept(1, 10)]
+    wanted = [("base", "web", 1, 0, 20, 2), ("child", "chat", 1, 0, 10, 1)]
+    assert told(trace_lineage(journals(base=base, child=child), "child")) == wanted
+
+
+def test_a_parents_attempts_count_as_they_did_when_the_child_began() -> None:
+    base = [
+        *(began("web"), *steps(1, 0, 40), kept(2, 20), kept(4, 40)),
+        *(start(2, 20) | {"recipe": "web", "recipe_sha256": "of web"}, *steps(2, 20, 30), kept(3, 30, attempt=2)),
+    ]
+    child = [began("chat", "base", 3), *steps(1, 0, 10), kept(1, 10)]
+    assert told(trace_lineage(journals(base=base, child=child), "child")) == [
+        ("base", "web", 1, 0, 20, 2),
+        ("base", "web", 2, 20, 30, 1),
+        ("child", "chat", 1, 0, 10, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parent", "missing"),
+    [
+        (None, "base saw is not known"),
+        ([], "base saw is not known"),
+        ([began("web"), *steps(1, 0, 20), kept(4, 20)], "base saw is not known.*step 2"),
+        ([began("web"), *steps(1, 0, 20), kept(2, 20, sha256="others")], "base saw is not known.*step 2"),
+        ([began("web", "child", 1, "mine"), *steps(1, 0, 20), kept(2, 20, sha256="these")], "child saw is not known"),
+    ],
+    ids=["gone", "empty", "no such step", "other weights under the same name", "a circle of reused names"],
+)
+def test_where_the_ancestry_cannot_be_followed_is_said(parent: list[Record] | None, missing: str) -> None:
+    child = [began("chat", "base", 2, "these"), *steps(1, 0, 10), kept(1, 10, sha256="mine")]
+    held = {"child": child} if parent is None else {"child": child, "base": parent}
+    lineage = trace_lineage(journals(**held), "child")
+    assert told(lineage)[-1] == ("child", "chat", 1, 0, 10, 1)
+    assert re.search(missing, lineage.gap or "")
+
+
+def test_a_run_that_is_not_there_has_an_empty_lineage_and_a_gap() -> None:
+    lineage = trace_lineage({}, "base", 2)
+    assert lineage.rows == ()
+    assert lineage.gap == "what base saw is not known: no journal of that name holds these weights of step 2"

@@ -1,6 +1,7 @@
 """Rows against a naive reader of the plan's parquet; batches against their own suggestions."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,13 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from masked import publish_variant, write_mask
 
-from dataprep.errors import UsageError
+from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
 from train.batch import Batch, choose_batch, derive_batch
-from train.loader import Loader, handed_out, row_stream_hash
+from train.loader import Loader, handed_out, number_documents, row_stream_hash
 from train.shapes import PRESETS
 
 
@@ -80,6 +82,92 @@ def test_one_pass_counts_the_plans_tokens_and_no_padding(loader: Loader) -> None
     everything = loader.rank_rows(0, recipe.plan_rows, batch=batch(1, recipe.plan_rows + 3, 1), rank=0)
     assert everything.n_tokens == everything.n_loss_tokens == recipe.tokens
     assert recipe.tokens + recipe.pad_tokens == recipe.plan_rows * recipe.seq_len
+
+
+@pytest.fixture(scope="module")
+def masked_root(packed_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packed root, where beta's shard has a loss mask and alpha's have none."""
+    root = tmp_path_factory.mktemp("masked") / "root"
+    shutil.copytree(packed_root, root)
+    write_mask(root, "beta", "shard_00000")
+    return root
+
+
+def naive_documents(root: Path, loader: Loader, row: int) -> list[int]:
+    """Document numbers target by target: a new one after each end token, at each segment, and for the padding."""
+    recipe = loader.recipe
+    plan = pl.read_parquet(root / "manifests" / "plans" / "mix.parquet").filter(pl.col("row") == row)
+    number, numbers = -1, []
+    for _, source, shard, start, length in plan.iter_rows():
+        tokens = np.fromfile(root / "data" / "bins" / recipe.tokenizer / source / f"{shard}.bin", dtype="<u2")
+        new = True
+        for token in tokens[start : start + length].tolist():
+            number += new
+            numbers.append(number)
+            new = token == recipe.end_id
+    return numbers + [number + 1] * (recipe.seq_len - len(numbers))
+
+
+def test_a_masked_token_is_an_input_and_no_target_and_a_shard_without_a_mask_counts(masked_root: Path) -> None:
+    loader = Loader(Paths(root=masked_root), publish_variant(masked_root, "sft", loss="assistant"))
+    plain = Loader(Paths(root=masked_root), load_recipe(Paths(root=masked_root), "mix"))
+    mask = np.fromfile(masked_root / "data/bins/tiny-bpe/beta/shard_00000.loss", dtype=np.uint8)
+    is_beta = np.array([shard.source == "beta" for shard in loader.recipe.shards])
+    everything = batch(1, loader.recipe.plan_rows + 2, 1)
+    ours, theirs = (each.rank_rows(0, each.recipe.plan_rows, batch=everything, rank=0) for each in (loader, plain))
+    assert (ours.inputs_AMT == theirs.inputs_AMT).all()
+    differ = ours.targets_AMT != theirs.targets_AMT
+    assert (ours.targets_AMT[differ] == -1).all()
+    segments = ours.segments
+    counted = [
+        int(mask[start : start + length].sum()) if is_beta[shard] else length
+        for shard, start, length in zip(segments.shard, segments.start.tolist(), segments.length.tolist(), strict=True)
+    ]
+    assert ours.n_loss_tokens == sum(counted) < theirs.n_loss_tokens
+    assert ours.n_tokens == theirs.n_tokens == loader.recipe.tokens
+    for i in np.flatnonzero(is_beta[segments.shard])[:20]:
+        row, start, length = segments.row[i], segments.start[i], segments.length[i]
+        if (segments.row == row).sum() == 1:
+            wanted = mask[start : start + length] == 1
+            assert ((ours.targets_AMT[0, row, :length] != -1) == wanted).all()
+
+
+def test_the_policy_all_reads_no_mask(masked_root: Path) -> None:
+    loader = Loader(Paths(root=masked_root), load_recipe(Paths(root=masked_root), "mix"))
+    everything = loader.rank_rows(0, loader.recipe.plan_rows, batch=batch(1, loader.recipe.plan_rows, 1), rank=0)
+    assert everything.n_loss_tokens == loader.recipe.tokens
+
+
+def test_a_mask_that_was_cut_short_is_refused(packed_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(packed_root, root)
+    write_mask(root, "beta", "shard_00000")
+    file = root / "data/bins/tiny-bpe/beta/shard_00000.loss"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"shard_00000\.loss of beta is not what its receipt says"):
+        Loader(Paths(root=root), publish_variant(root, "sft", loss="assistant"))
+
+
+def test_documents_are_numbered_as_a_naive_reader_does(masked_root: Path, loader: Loader) -> None:
+    recipe = publish_variant(masked_root, "inside", attention="document", loss="assistant")
+    by_document = Loader(Paths(root=masked_root), recipe)
+    n_rows = recipe.plan_rows
+    got = by_document.rank_rows(0, n_rows, batch=batch(1, n_rows + 1, 1), rank=0).documents_AMT
+    assert got is not None
+    assert got.dtype == np.int64
+    assert (got[0, n_rows] == 0).all()  # a row that is all padding is one document
+    wanted = [naive_documents(masked_root, by_document, row) for row in range(n_rows)]
+    assert got[0, :n_rows].tolist() == wanted
+    assert max(map(max, wanted)) > 1
+    assert loader.rank_rows(0, 1, batch=batch(1, 1, 1), rank=0).documents_AMT is None
+
+
+def test_a_row_of_several_segments_and_padding_is_numbered_by_hand() -> None:
+    end, pad = 9, 11
+    inputs = np.array([[end, 1, 2, end, 3, 4, 5, 6, pad, pad], [7, 8, end, 1, 2, 3, 4, 5, 6, 7]])
+    begins = np.zeros_like(inputs, dtype=bool)
+    begins[0, [0, 6, 8]] = begins[1, 0] = True  # row 0: a segment, another that opens inside a document, the padding
+    assert number_documents(inputs, begins, end).tolist() == [[0, 0, 0, 1, 1, 1, 2, 2, 3, 3], [0, 0, *[1] * 8]]
 
 
 def test_accumulation_is_derived_and_the_product_named() -> None:

@@ -1,0 +1,181 @@
+"""Where a run begins: its own newest checkpoint, or the weights of a parent, or nothing.
+
+In:  a job, --parent RUN[@STEP], what the journals say. Out: a `Parent` or None; a `Checkpoint` or None.
+Holds: a run goes on with the recipe, tokenizer, model, seed and parent it was begun with, or is refused by name;
+       a parent's weights are ones its journal knows, so that the lineage can tell what they saw, to the row.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dataprep.errors import DataError, UsageError
+from dataprep.ledger import Journal, Record, read_journal
+from train.checkpoint import Checkpoint, list_checkpoints, newest_good, read_checkpoint, step_folder
+from train.prepare import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parent:
+    """The run and step whose weights a run begins with. `checkpoint` is None once the run has one of its own."""
+
+    run: str
+    step: int
+    weights_sha256: str | None
+    checkpoint: Checkpoint | None
+
+
+def find_parent(job: Job) -> Parent | None:
+    """The parent this run was begun with, or is asked to begin with. Prints what it skips."""
+    asked, begun = job.config.parent, job.begun
+    if begun is None:
+        return _open_parent(job, *asked) if asked else None
+    run, step = begun["parent_run"], begun["parent_step"]
+    if asked and (asked[0] != run or asked[1] not in (None, step)):
+        raise DataError(
+            f"run {job.run!r} was begun with another parent",
+            seen=f"--parent {_at(*asked)}",
+            wanted="none" if run is None else _at(run, step),
+            fix="leave --parent out to go on; or begin a run of its own: --run-name NAME",
+        )
+    if run is None:
+        return None
+    if list_checkpoints(job.checkpoints):  # the parent may be gone by now: nothing of it is needed
+        return Parent(run=run, step=step, weights_sha256=begun.get("parent_sha256"), checkpoint=None)
+    return _open_parent(job, run, step, begun.get("parent_sha256"))
+
+
+def find_checkpoint(job: Job, records: list[Record]) -> Checkpoint | None:
+    """The checkpoint to go on from; None for a new run. Prints what it skips."""
+    starts = [record for record in records if record["kind"] == "start"]
+    if starts and job.config.resume == "never":
+        raise UsageError(
+            f"run {job.run!r} exists and --resume never was asked",
+            seen=f"{len(starts)} attempt(s) in {job.paths.shown(job.journal)}",
+            wanted="a new run",
+            fix="another name: --run-name NAME; or go on with it: --resume auto",
+        )
+    if starts:
+        _refuse_other(job, starts[-1], "its journal")
+    checkpoint, complaints = newest_good(job.checkpoints)
+    for complaint in complaints:
+        print(f"warning: {complaint.what} and skipped: {complaint.seen}", flush=True)
+    if checkpoint and not starts:
+        raise DataError(
+            f"run {job.run!r} has checkpoints but no journal: what its weights have seen is not known",
+            seen=f"{checkpoint.folder.name}, and no start in {job.paths.shown(job.journal)}",
+            wanted="the journal it was trained with",
+            fix="bring journal.jsonl back, or train under another name: --run-name NAME",
+        )
+    if checkpoint:
+        _refuse_other(job, checkpoint.identity, checkpoint.folder.name)
+    elif complaints:
+        raise DataError(
+            f"no checkpoint of run {job.run!r} is whole",
+            seen=f"{len(complaints)} damaged",
+            wanted="one to go on from",
+            fix="start anew under another name: --run-name NAME",
+        )
+    elif starts:
+        print("no checkpoint was reached before: starting again from row 0", flush=True)
+    return checkpoint
+
+
+def _open_parent(job: Job, run: str, step: int | None, weights_sha256: str | None = None) -> Parent:
+    """Read the parent's checkpoint, every byte of it, and compare it with what is asked now."""
+    journal = read_journal(job.paths.runs / run / "journal.jsonl")
+    if not journal.of_kind("start"):
+        known = sorted(file.parent.name for file in job.paths.runs.glob("*/journal.jsonl") if file.stat().st_size)
+        raise UsageError(
+            f"there is no run {run!r} to begin from",
+            seen=", ".join(known) or "no runs",
+            wanted=f"{run}, with a journal and a checkpoint",
+            fix="--parent with one of those runs" if known else "leave --parent out",
+        )
+    checkpoint = _newest_checkpoint(job, run) if step is None else _checkpoint_of(job, run, step)
+    _refuse_other_kind(job, run, checkpoint)
+    _refuse_unknown(journal, checkpoint, weights_sha256)
+    return Parent(run=run, step=checkpoint.cursor.step, weights_sha256=checkpoint.weights_sha256, checkpoint=checkpoint)
+
+
+def _newest_checkpoint(job: Job, run: str) -> Checkpoint:
+    checkpoint, complaints = newest_good(job.paths.runs / run / "checkpoints")
+    for complaint in complaints:
+        print(f"warning: {complaint.what} and skipped: {complaint.seen} (run {run})", flush=True)
+    if checkpoint is None:
+        raise DataError(
+            f"run {run!r} has no whole checkpoint to begin from",
+            seen=f"{len(complaints)} damaged" if complaints else "none",
+            wanted="one",
+            fix="train it to its first checkpoint, or begin from another run: --parent RUN",
+        )
+    return checkpoint
+
+
+def _checkpoint_of(job: Job, run: str, step: int) -> Checkpoint:
+    checkpoints = job.paths.runs / run / "checkpoints"
+    folder = step_folder(checkpoints, step)
+    held = [int(other.name.removeprefix("step_")) for other in list_checkpoints(checkpoints)]
+    others = ", ".join(f"{run}@{other}" for other in held if other != step)
+    fix = f"--run-name NAME --parent with one of: {others}" if others else "begin from another run: --parent RUN"
+    if step not in held:
+        raise UsageError(
+            f"run {run!r} keeps no checkpoint of step {step}",
+            seen=f"checkpoints of steps {', '.join(map(str, held))}" if held else "no checkpoints",
+            wanted=folder.name,
+            fix=fix,
+        )
+    try:
+        return read_checkpoint(folder)
+    except DataError as damage:
+        raise DataError(f"{damage.what} (run {run!r})", seen=damage.seen, wanted=damage.wanted, fix=fix) from None
+
+
+def _refuse_other_kind(job: Job, run: str, checkpoint: Checkpoint) -> None:
+    """Weights mean nothing under another vocabulary, and do not fit another shape."""
+    for key, word, fix in (
+        ("fingerprint", "tokenizer", f"a recipe packed with --tokenizer {checkpoint.identity.get('tokenizer')}"),
+        ("model", "model", "the --model that the parent was trained with"),
+    ):
+        ours, held = job.identity[key], checkpoint.identity.get(key)
+        if ours != held:
+            raise DataError(
+                f"the parent {_at(run, checkpoint.cursor.step)} has another {word}",
+                seen=f"{key} {_short(held)}",
+                wanted=_short(ours),
+                fix=f"{fix}; or a parent of this {word}",
+            )
+
+
+def _refuse_unknown(journal: Journal, checkpoint: Checkpoint, weights_sha256: str | None) -> None:
+    """The journal must name these weights; and a run that starts again takes the ones it was begun with."""
+    known = {record["sha256"] for record in journal.of_kind("checkpoint")}
+    wanted = {weights_sha256} if weights_sha256 else known
+    if checkpoint.weights_sha256 not in wanted:
+        where = "the run was begun with other weights" if weights_sha256 else "its journal does not name these weights"
+        raise DataError(
+            f"what {_at(journal.run, checkpoint.cursor.step)} has seen cannot be told: {where}",
+            seen=f"sha256 {_short(checkpoint.weights_sha256)}",
+            wanted=", ".join(_short(sha256) for sha256 in sorted(wanted)) or "a checkpoint record",
+            fix=f"the parent's own command once more (it mends its journal), or --parent {journal.run}@STEP",
+        )
+
+
+def _at(run: str, step: int | None) -> str:
+    return run if step is None else f"{run}@{step}"
+
+
+def _refuse_other(job: Job, held: dict[str, Any], where: str) -> None:
+    """Compare what the run was trained with so far with what is asked now."""
+    for key, ours in job.identity.items():
+        if held.get(key) != ours:
+            raise DataError(
+                f"run {job.run!r} was trained with another {key} ({where})",
+                seen=f"{key} {_short(ours)}",
+                wanted=_short(held.get(key)),
+                fix="train it as a run of its own: --run-name NAME; or bring back what it was trained with",
+            )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == 64 else text  # noqa: PLR2004 -- a sha256
