@@ -17,12 +17,14 @@ help: ## this page
 
 install: .venv/.installed ## make .venv and install Quern into it
 
-demo: install ## no downloads: corpus, bins, a 70:30 plan, a minute of training, two answers
+demo: install ## no downloads: corpus, bins, a 70:30 plan, two stages of training, two answers
 	$(PY) -m dataprep.bpe --name python-8k --size 8192 --sources python-docs,python-qa
 	$(PY) -m dataprep.shards --source python-docs --n 3 --tokenizer python-8k
 	$(PY) -m dataprep.shards --source python-qa --n 1 --tokenizer python-8k
 	$(PY) -m dataprep.pack --mix 70:30 --sources python-docs,python-qa --tokenizer python-8k --name demo --seq-len 256 --tokens 600K
-	.venv/bin/torchrun --standalone --nproc_per_node=1 train/main.py --manifest --recipe demo --run-name demo --model tiny --prompt "User: What does json.loads do?"
+	.venv/bin/torchrun --standalone --nproc_per_node=1 train/main.py --manifest --recipe demo --run-name demo --model tiny --prompt "Return the"
+	$(PY) -m dataprep.pack --mix 30:70 --sources python-docs,python-qa --tokenizer python-8k --name demo-chat --seq-len 256 --tokens 300K --strategy best-fit --loss assistant --attention document
+	.venv/bin/torchrun --standalone --nproc_per_node=1 train/main.py --manifest --recipe demo-chat --run-name demo-chat --parent demo --stage midtrain --model tiny --prompt "What does json.loads do?"
 	$(PY) -m dataprep.sql --file manifests/queries/tokens_per_source.sql
 	$(PY) -m dataprep.sql --file manifests/queries/seen.sql
 

@@ -8,6 +8,7 @@ Holds: same weights, prompt and seed give the same text; ids that are no text ar
 
 import torch
 
+from dataprep.chat import prompt_ids
 from dataprep.vocab import Vocab
 from train.model import GPT
 
@@ -20,7 +21,7 @@ def complete(model: GPT, vocab: Vocab, prompt: str, *, seed: int, chat: bool = F
     """Up to `max_tokens` tokens after `prompt`; ends early where the model ends the document or its turn."""
     device, context = model.embedding.weight.device, model.cos_TE.shape[0]
     drawing = torch.Generator().manual_seed(seed)
-    asked = chat_prompt_ids(vocab, prompt) if chat else vocab.encode_ordinary(prompt)
+    asked = prompt_ids(vocab, [{"role": "user", "content": prompt}]) if chat else vocab.encode_ordinary(prompt)
     ids = [vocab.end_id, *asked]  # a document begins from the end token
     stops = [vocab.end_id, vocab.specials["<|assistant_end|>"]] if chat else [vocab.end_id]
     never = [i for i in range(vocab.end_id, max(stops)) if i not in stops]
@@ -36,12 +37,6 @@ def complete(model: GPT, vocab: Vocab, prompt: str, *, seed: int, chat: bool = F
             break
         ids.append(token)
     return vocab.decode(ids[n_given:])
-
-
-def chat_prompt_ids(vocab: Vocab, prompt: str) -> list[int]:
-    """A user's turn, and the opening of the assistant's. Specials that the prompt spells are plain text."""
-    user_start, user_end = vocab.specials["<|user_start|>"], vocab.specials["<|user_end|>"]
-    return [user_start, *vocab.encode_ordinary(prompt), user_end, vocab.specials["<|assistant_start|>"]]
 
 
 def shown(prompt: str, completion: str, *, chat: bool) -> str:
