@@ -78,16 +78,19 @@ def count_rows(pieces: Pieces, seq_len: int) -> int:
 def cut_rows(pieces: Pieces, seq_len: int) -> Segments:
     """Cut the stream of pieces into rows of `seq_len` targets, numbered from 0 in stream order."""
     piece_ends = np.cumsum(pieces.length)
-    total = int(piece_ends[-1]) if len(piece_ends) else 0
-    # A segment begins wherever a piece or a row does.
     piece_starts = piece_ends - pieces.length
-    begins = np.union1d(piece_starts, np.arange(0, total, seq_len, dtype=np.int64))
-    piece = np.searchsorted(piece_ends, begins, side="right")
+    # A piece has a segment in every row from the one it begins in to the one it ends in.
+    first_row = piece_starts // seq_len
+    n_segments = (piece_ends - 1) // seq_len - first_row + 1
+    piece = np.repeat(np.arange(len(n_segments)), n_segments)
+    row = np.repeat(first_row - np.cumsum(n_segments) + n_segments, n_segments) + np.arange(len(piece))
+    begins = np.maximum(row * seq_len, piece_starts[piece])
+    ends = np.minimum((row + 1) * seq_len, piece_ends[piece])
     return Segments(
-        row=begins // seq_len,
+        row=row,
         shard=pieces.shard[piece],
         start=pieces.start[piece] + begins - piece_starts[piece],
-        length=np.diff(begins, append=total).astype(np.int32),
+        length=(ends - begins).astype(np.int32),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from held import VOCAB, hold_shard, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive import tokens_in, tokens_of
 
 from dataprep.errors import BudgetError
 from dataprep.packing import (
@@ -23,6 +24,7 @@ from dataprep.packing import (
     join,
     merge,
     place,
+    repeat_order,
     shuffled,
     whole_shards,
 )
@@ -35,17 +37,6 @@ FEW = settings(max_examples=40, deadline=None)
 document_lengths = st.lists(st.integers(0, 12), min_size=0, max_size=12)
 shard_documents = st.lists(document_lengths, min_size=1, max_size=4)
 seq_lens = st.integers(1, 11)
-
-
-def tokens_of(segments: Segments) -> list[tuple[int, int, int]]:
-    """Every target of the segments, one by one: (row, shard, token)."""
-    runs = zip(*(getattr(segments, name).tolist() for name in ("row", "shard", "start", "length")), strict=True)
-    return [(row, shard, start + i) for row, shard, start, length in runs for i in range(length)]
-
-
-def tokens_in(pieces: Pieces) -> list[tuple[int, int]]:
-    runs = zip(*(getattr(pieces, name).tolist() for name in ("shard", "start", "length")), strict=True)
-    return [(shard, start + i) for shard, start, length in runs for i in range(length)]
 
 
 def rows_pieces(shards: list[list[int]]) -> Pieces:
@@ -117,6 +108,41 @@ def test_a_short_row_is_drawn_last_and_every_row_once(n_rows: int, seed: int, *,
     order = draw_order(n_rows, last_is_short=short, seed=seed, purpose="p").tolist()
     assert sorted(order) == list(range(n_rows))
     assert not short or order[-1] == n_rows - 1
+
+
+@SETTINGS
+@given(n_rows=st.integers(1, 30), n_wanted=st.integers(0, 100), short=st.booleans(), seed=st.integers(0, 999))
+def test_repeating_goes_through_all_rows_before_any_comes_again_and_the_first_pass_is_that_of_a_single_one(
+    n_rows: int, n_wanted: int, seed: int, *, short: bool
+) -> None:
+    order = repeat_order(n_rows, n_wanted, last_is_short=short, seed=seed, purpose="p")
+    assert (order.dtype, len(order)) == (np.int64, n_wanted)
+    passes = [order[i : i + n_rows].tolist() for i in range(0, n_wanted, n_rows)]
+    single = draw_order(n_rows, last_is_short=short, seed=seed, purpose="p").tolist()
+    for number, rows in enumerate(passes):
+        whole = draw_order(n_rows, last_is_short=short, seed=seed, purpose=f"p pass {number}").tolist()
+        assert rows == (whole if number else single)[: len(rows)]
+        assert len(set(rows)) == len(rows)
+
+
+def test_passes_differ_in_order() -> None:
+    passes = repeat_order(50, 150, last_is_short=True, seed=0, purpose="p").reshape(3, 50).tolist()
+    assert len({tuple(rows) for rows in passes}) == 3
+    assert [rows[-1] for rows in passes] == [49, 49, 49]
+
+
+@SETTINGS
+@given(shards=shard_documents, seq_len=seq_lens, passes=st.integers(1, 4), seed=st.integers(0, 9))
+def test_a_row_drawn_in_each_pass_is_placed_in_each_pass(
+    shards: list[list[int]], seq_len: int, passes: int, seed: int
+) -> None:
+    segments = cut_rows(documents_pieces(shards), seq_len)
+    n_rows = len(np.unique(segments.row))
+    drawn = repeat_order(n_rows, passes * n_rows, last_is_short=False, seed=seed, purpose="p")
+    placed = tokens_of(place(segments, drawn, np.arange(len(drawn)) * 2))
+    inside = {row: [token for r, *token in tokens_of(segments) if r == row] for row in range(n_rows)}
+    assert placed == [(j * 2, *token) for j, row in enumerate(drawn.tolist()) for token in inside[row]]
+    assert set(Counter((shard, token) for _, shard, token in placed).values()) <= {passes}
 
 
 @SETTINGS
