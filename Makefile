@@ -3,7 +3,7 @@ PYTHON    ?= python3
 PY        := .venv/bin/python
 SOURCE    ?= fineweb-edu
 TOKENIZER ?= gpt2
-OPTIONS   := $(if $(CATALOGUE),--catalogue $(CATALOGUE)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(VOCAB_FILE),--vocab-file $(VOCAB_FILE))
+OPTIONS   := $(if $(CATALOGUE),--catalogue "$(CATALOGUE)") $(if $(WORKERS),--workers $(WORKERS)) $(if $(VOCAB_FILE),--vocab-file "$(VOCAB_FILE)")
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo shards verify test lint types tests readme clean

@@ -14,6 +14,7 @@ from dataprep.errors import DataError
 from dataprep.listing import ListedFile, Listing
 from dataprep.paths import Paths
 from dataprep.publish import publish_json
+from dataprep.sources import make_shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,5 +63,5 @@ def read_asked(file: Path) -> Asked:
             f"the record of what was asked of {file.stem} cannot be read",
             seen=f"{type(error).__name__}: {error}",
             wanted="the JSON that make shards wrote",
-            fix=f"make shards SOURCE={file.stem} N=… writes it again",
+            fix=f"{make_shards(file.stem)}   # with your N: it writes it again",
         ) from None

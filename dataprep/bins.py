@@ -19,6 +19,7 @@ import numpy as np
 
 from dataprep.errors import DataError
 from dataprep.paths import Paths
+from dataprep.sources import make_shards
 
 TOKEN = np.dtype("<u2")
 DOCUMENT_END = np.dtype("<u8")
@@ -134,7 +135,7 @@ def read_receipt(file: Path) -> Receipt:
             f"the receipt {file.name} of {file.parent.name} cannot be read",
             seen=f"{type(error).__name__}: {error}",
             wanted=f"a receipt of format {RECEIPT_FORMAT}",
-            fix=f"rm {file}; then make shards for {file.parent.name} again",
+            fix=f"{make_shards(file.parent.name, tokenizer=file.parents[1].name)} makes it again (with your N)",
         ) from None
 
 
@@ -153,7 +154,7 @@ def check_files(folder: Path, receipt: Receipt) -> None:
                 f"{fact.name} of {receipt.source} is not what its receipt says",
                 seen="no file" if found is None else f"{found:,} bytes",
                 wanted=f"{fact.bytes:,} bytes",
-                fix=f"make shards SOURCE={receipt.source} N=… TOKENIZER={receipt.tokenizer.name}",
+                fix=f"{make_shards(receipt.source, tokenizer=receipt.tokenizer.name)}   # with your N",
             )
 
 
@@ -169,7 +170,7 @@ def open_bin(paths: Paths, tokenizer: str, source: str, shard: str, *, tokens: i
             f"{shard} of {source} is planned with but not held",
             seen=f"no {paths.shown(receipt_file)}",
             wanted=f"{tokens:,} tokens",
-            fix=f"make shards SOURCE={source} N=… TOKENIZER={tokenizer}",
+            fix=f"{make_shards(source, tokenizer=tokenizer)}   # with your N",
         )
     receipt = read_receipt(receipt_file)
     if receipt.bin.sha256 != bin_sha256 or receipt.tokens != tokens:

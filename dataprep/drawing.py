@@ -116,7 +116,7 @@ def _within_units(reached: np.ndarray, unit: str, budget: int, *, shrink: bool) 
         f"there are not that many {unit.replace('-', ' ')} in this ratio" if most < budget else "less than one row",
         seen=f"{most:,} in {len(reached):,} rows",
         wanted=f"{budget:,}",
-        fix=f"--{unit} {most}, --on-short shrink or repeat, or make shards N=… for more",
+        fix=f"--{unit} {most}, --on-short shrink or repeat, or more shards: make shards with a larger N",
     )
 
 
@@ -130,7 +130,7 @@ def _too_short(wanted: int, feasible: int, held: Sequence[int], request: Request
         seen=f"{held[worst]:,} rows of {request.seq_len:,}",
         wanted=f"about {needs[worst]:,} of the plan's {wanted:,} rows",
         fix=f"--tokens {feasible * request.seq_len} is the most this ratio allows; or"
-        f" make shards SOURCE={request.shares[worst][0]} N=… for more; or --on-short repeat",
+        f" --on-short repeat; or more shards: make shards SOURCE={request.shares[worst][0]} with a larger N",
     )
 
 

@@ -6,9 +6,11 @@ Holds: a user's mistake never ends in a traceback; a programmer's mistake always
 """
 
 import argparse
+import contextlib
 import errno
 import os
 import re
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +107,7 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a verb's `main` and leave the process with the exit code it earned."""
+    _raise_open_file_limit()
     try:
         code = main() or 0
     except QuernError as error:
@@ -118,6 +121,14 @@ def run(main: Callable[[], int | None]) -> NoReturn:
             raise
         _leave(str(_from_os(error)), EnvironmentProblem.exit_code)
     _leave("", code)
+
+
+def _raise_open_file_limit() -> None:
+    """Every mapped shard is an open file, and 1,024 is a usual limit: take what the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _leave(message: str, code: int) -> NoReturn:
@@ -140,6 +151,13 @@ def _point_stdout_nowhere() -> None:
 
 
 def _from_os(error: OSError) -> EnvironmentProblem:
+    if error.errno == errno.EMFILE:
+        return EnvironmentProblem(
+            "too many files are open at once",
+            seen=f"a limit of {resource.getrlimit(resource.RLIMIT_NOFILE)[1]:,}",
+            wanted="one per shard and a few more",
+            fix="ulimit -n 65536 (as root, or in limits.conf); then the same command again",
+        )
     full = error.errno in _OUT_OF_SPACE
     where = error.filename or "a file being written"
     return EnvironmentProblem(

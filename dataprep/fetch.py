@@ -16,7 +16,7 @@ from dataprep.errors import DataError, Parser, run
 from dataprep.listing import ListedFile, Listing, command_for_source, list_source, select
 from dataprep.paths import Paths, find_paths
 from dataprep.raw import ENGINES, check_space, fetch_shard, find_held
-from dataprep.sources import find_source, load_catalogue
+from dataprep.sources import find_source, load_catalogue, make_shards
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             fix=command_for_source(source, n_train),
         )
     if not asked.json:
-        print_next(f"make shards SOURCE={source.name} N={n_train}")
+        print_next(make_shards(source.name, n=n_train))
     return 0
 
 

@@ -66,8 +66,9 @@ def collect(paths: Paths) -> Harvest:
         with _left_out(harvest):
             journals[file.parent.name] = read_journal(file)
     for journal in journals.values():
-        if _add_run(harvest, journal):
-            _add_lineage(harvest, paths, journals, journal.run)
+        with _left_out(harvest):
+            if _add_run(harvest, journal):
+                _add_lineage(harvest, paths, journals, journal.run)
     return harvest
 
 
@@ -77,6 +78,8 @@ def _left_out(harvest: Harvest) -> Iterator[None]:
         yield
     except DataError as error:
         harvest.notes.append(f"left out: {error.what} ({error.seen})")
+    except (ValueError, TypeError, KeyError) as error:  # a value of another kind than its key promises
+        harvest.notes.append(f"left out: a file that says what cannot be ({type(error).__name__}: {error})")
 
 
 def watched(paths: Paths) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
 from dataprep.publish import publish_json, read_json, sweep
 from dataprep.retry import persist
-from dataprep.sources import SHARD_SUFFIXES, Source, load_catalogue, shard_name
+from dataprep.sources import SHARD_SUFFIXES, Source, load_catalogue, make_shards, shard_name
 
 REMOTE_KINDS = ("hub", "url")
 
@@ -73,8 +73,12 @@ def select(listing: Listing, n_train: int) -> tuple[ListedFile, ...]:
         raise UsageError(
             f"{listing.source.name} cannot give {n_train:,} train shards",
             seen=n_train,
-            wanted=f"1 to {len(train):,}: it has {len(train):,} train shards",
-            fix=f"make shards SOURCE={listing.source.name} N={max(1, min(n_train, len(train)))}",
+            wanted=f"1 to {len(train):,}: it has {len(train):,} train shards"
+            if train
+            else "a shard that is not held out",
+            fix=make_shards(listing.source.name, n=max(1, min(n_train, len(train))))
+            if train
+            else "correct holdout in its entry of the catalogue",
         )
     return (*train[:n_train], *(file for file in listing.files if file.split != "train"))
 

@@ -19,8 +19,9 @@ import duckdb
 import pyarrow as pa
 
 from dataprep import harvest
+from dataprep.errors import EnvironmentProblem
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
-from dataprep.publish import adopt, private_folder, sweep
+from dataprep.publish import adopt, locked, private_folder, sweep
 
 _STORAGE = "v1.4.0"  # the oldest that duckdb 1.4 to 2.0 all read; people's shells are 1.5
 _LOCK = ".tokens.lock"
@@ -39,14 +40,17 @@ def rebuild(paths: Paths) -> Rebuilt:
     """Derive tokens.db anew and publish it."""
     paths.manifests.mkdir(parents=True, exist_ok=True)
     lock = paths.manifests / _LOCK
-    with _locked(lock):
+    with locked(lock):
         sweep(paths.manifests)
         os.utime(lock)
         begun = lock.stat().st_mtime_ns  # by the clock of this file system
         harvested = harvest.collect(paths)
         with private_folder(paths.manifests, paths.database.name) as folder:
             fresh = folder / paths.database.name
-            _build(fresh, harvested)
+            try:
+                _build(fresh, harvested)
+            except duckdb.Error as error:
+                raise _cannot_write(paths, error) from None
             os.utime(fresh, ns=(begun, begun))  # what changes from here on makes it stale
             postponed = _publish(fresh, paths, harvested.notes)
     counts = {name: len(lines) for name, lines in harvested.tables.items()}
@@ -66,19 +70,31 @@ def is_stale(paths: Paths) -> bool:
 
 def _build(file: Path, harvested: harvest.Harvest) -> None:
     with duckdb.connect(str(file), config={"storage_compatibility_version": _STORAGE}) as connection:
-        connection.execute("BEGIN")
         connection.execute((SHIPPED_MANIFESTS / "schema.sql").read_text(encoding="utf-8"))
-        for name, lines in harvested.tables.items():
-            if lines:
-                connection.register("lines_to_insert", pa.Table.from_pylist(lines))
-                connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM lines_to_insert")  # noqa: S608 -- our own table names
-                connection.unregister("lines_to_insert")
+        for table, lines in harvested.tables.items():
+            if lines and not _insert(connection, table, lines):
+                bad = [line for line in lines if not _insert(connection, table, [line])]
+                harvested.notes.append(f"left out of {table}: {len(bad)} lines with values that no column can hold")
         for seen in harvested.seen:
-            connection.execute(
-                _SEEN, [seen.run, seen.ancestor, seen.recipe, str(seen.plan), seen.row_from, seen.row_to]
-            )
-        connection.execute("COMMIT")
+            where = [seen.run, seen.ancestor, seen.recipe, str(seen.plan), seen.row_from, seen.row_to]
+            try:
+                connection.execute(_SEEN, where)
+            except duckdb.Error as error:
+                harvested.notes.append(
+                    f"run {seen.run}: {seen.plan.name} cannot be read ({str(error).splitlines()[0]})"
+                )
         connection.execute("CHECKPOINT")
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, lines: list[harvest.Line]) -> bool:
+    """Insert all of `lines` or none; False where a value fits no column."""
+    try:
+        connection.register("lines_to_insert", pa.Table.from_pylist(lines))
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM lines_to_insert")  # noqa: S608 -- our own table names
+    except (OverflowError, pa.ArrowException, duckdb.ConversionException, duckdb.OutOfRangeException):
+        return False
+    connection.unregister("lines_to_insert")
+    return True
 
 
 _SEEN = """
@@ -103,6 +119,15 @@ def _publish(fresh: Path, paths: Paths, notes: list[str]) -> str | None:
     return None
 
 
+def _cannot_write(paths: Paths, error: duckdb.Error) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"{paths.shown(paths.database)} could not be built",
+        seen=str(error).splitlines()[0],
+        wanted="free space for a new file beside it",
+        fix=f"df -h {paths.manifests}; then python -m dataprep.index",
+    )
+
+
 def _unsaved_changes(database: Path) -> Path | None:
     """DuckDB's log of what is not yet in the file, if there is any."""
     wal = database.with_name(database.name + ".wal")
@@ -123,17 +148,6 @@ def _hold_off_writers(database: Path) -> Iterator[bool]:
         nobody_writes = False
     try:
         yield nobody_writes
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """One rebuild at a time: a second waits for the first."""
-    descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
     finally:
         os.close(descriptor)
 

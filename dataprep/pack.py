@@ -18,10 +18,10 @@ from dataprep.packing import Segments
 from dataprep.paths import Paths, find_paths
 from dataprep.plan import open_plan, publish_plan
 from dataprep.planner import make_plan
-from dataprep.publish import sweep
+from dataprep.publish import locked, sweep
 from dataprep.recipe import Recipe, RecipeSource, publish_recipe, read_recipe
 from dataprep.request import ATTENTIONS, LOSSES, ON_SHORT, UNITS, Request
-from dataprep.sources import load_catalogue
+from dataprep.sources import load_catalogue, make_shards
 from dataprep.strategies import LONGS, STRATEGIES
 from dataprep.supply import choose_tokenizer, held_sources
 from dataprep.vocab_store import load_vocab
@@ -34,8 +34,10 @@ def main(argv: list[str] | None = None) -> int:
     for folder in (paths.recipes, paths.plans):
         sweep(folder)
     vocab = load_vocab(paths, choose_tokenizer(paths, args.tokenizer))
-    recipe, segments = make_plan(paths, vocab, _request(args, paths, vocab.name), args.name)
-    recipe, made = _publish(paths, recipe, segments)
+    request = _request(args, paths, vocab.name)
+    with locked(paths.recipes / ".pack.lock"):  # two packs of one name would publish over each other
+        recipe, segments = make_plan(paths, vocab, request, args.name, only=_packed_before(paths, args.name, request))
+        recipe, made = _publish(paths, recipe, segments)
     print_notes(manifest.rebuild(paths))
     if args.json:
         print_json({"made": made, "sha256": recipe.sha256} | asdict(recipe) | {"shards": len(recipe.shards)})
@@ -105,9 +107,17 @@ def _shares(args: argparse.Namespace, held: list[str]) -> tuple[tuple[str, ...],
             f"no bins of {', '.join(unknown)}" if unknown else "every share needs one source of its own",
             seen=f"--mix {':'.join(map(str, args.mix))} for {asked or 'no source'}",
             wanted=f"{len(args.mix)} of: {', '.join(held) or 'nothing is held'}",
-            fix=f"make shards SOURCE={unknown[0]} N=1" if unknown else f"--sources {','.join(held[: len(args.mix)])}",
+            fix=_shares_fix(unknown, held, len(args.mix)),
         )
     return shares
+
+
+def _shares_fix(unknown: list[str], held: list[str], n_shares: int) -> str:
+    if unknown:
+        return make_shards(unknown[0])
+    if len(held) < n_shares:
+        return f"a --mix of {len(held)} shares, or make shards of another source"
+    return f"--sources {','.join(held[:n_shares])}"
 
 
 def _publish(paths: Paths, recipe: Recipe, segments: Segments) -> tuple[Recipe, bool]:
@@ -128,6 +138,16 @@ def _publish(paths: Paths, recipe: Recipe, segments: Segments) -> tuple[Recipe, 
     recipe = replace(recipe, plan_bytes=plan_bytes, plan_sha256=plan_sha256)
     publish_recipe(paths, recipe)
     return recipe, True
+
+
+def _packed_before(paths: Paths, name: str | None, request: Request) -> frozenset[tuple[str, str]] | None:
+    """The shards this very request was packed from under this name: later ones do not change a recipe."""
+    file = paths.recipes / f"{name}.toml"
+    if name is None or not file.exists():
+        return None
+    earlier = read_recipe(file)
+    same = all(getattr(earlier, key) == value for key, value in vars(request).items())
+    return frozenset((shard.source, shard.shard) for shard in earlier.shards) if same else None
 
 
 def _is_whole(paths: Paths, recipe: Recipe) -> bool:

@@ -22,9 +22,11 @@ from dataprep.supply import Supply, load_supply
 from dataprep.vocab import Vocab
 
 
-def make_plan(paths: Paths, vocab: Vocab, request: Request, name: str | None) -> tuple[Recipe, Segments]:
-    """Decide the rows. Raises DataError or BudgetError when supply does not allow them."""
-    supplies = [load_supply(paths, vocab, source, request.split) for source in request.sources]
+def make_plan(
+    paths: Paths, vocab: Vocab, request: Request, name: str | None, *, only: frozenset[tuple[str, str]] | None = None
+) -> tuple[Recipe, Segments]:
+    """Decide the rows, from the (source, shard)s in `only` if given. Raises DataError or BudgetError."""
+    supplies = [load_supply(paths, vocab, source, request.split, only=only) for source in request.sources]
     receipts = [receipt for supply in supplies for receipt in supply.receipts]
     shards = tuple(
         RecipeShard(
@@ -67,7 +69,7 @@ def _check_something(source: SourceRows, request: Request) -> None:
             f"{source.supply.source} has no {what} to give",
             seen=f"{source.supply.tokens:,} tokens in {len(source.supply.receipts)} shards",
             wanted=f"at least one {what}",
-            fix=f"leave it out of --sources, or make shards SOURCE={source.supply.source} N=… for more",
+            fix="leave it out of --sources, or bring more of it: make shards with a larger N",
         )
 
 

@@ -146,6 +146,18 @@ def publishing_folder(path: Path) -> Iterator[Path]:
         _rename(part, path)
 
 
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold the lock `file`: one holder at a time, a second waits for the first; it ends with its process."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def sweep(folder: Path) -> list[Path]:
     """Remove temps whose writer died; returns them. A living writer's temp is locked and stays."""
     return [part for part in sorted(folder.glob(f".*{_PART}")) if _remove_orphan(part)]

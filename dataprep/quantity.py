@@ -12,6 +12,7 @@ from fractions import Fraction
 
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _COUNT = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)([KMBT]?)", re.IGNORECASE | re.ASCII)
+_MAX_WEIGHT = 1 << 31
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -33,6 +34,10 @@ def ratio(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not integers joined by ':', such as 30:70")
     if any(int(part) == 0 for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} gives a source nothing; leave it out of --sources instead")
+    if any(int(part) >= _MAX_WEIGHT for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has a share of {_MAX_WEIGHT:,} or more; give the ratio in smaller numbers"
+        )
     return tuple(int(part) for part in parts)
 
 

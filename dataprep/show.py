@@ -21,7 +21,7 @@ from dataprep.console import print_json, print_next
 from dataprep.errors import DataError, Parser, UsageError, run
 from dataprep.paths import Paths, find_paths
 from dataprep.rank_file import END
-from dataprep.sources import find_source, load_catalogue
+from dataprep.sources import find_source, load_catalogue, make_shards
 from dataprep.supply import check_tokenizer, choose_tokenizer
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab
@@ -144,7 +144,7 @@ def _held(paths: Paths, vocab: Vocab, args: argparse.Namespace) -> list[Receipt]
             f"no shard of {args.source!r} is held under tokenizer {vocab.name!r}",
             seen=f"nothing in {paths.shown(paths.bins(vocab.name, args.source))}",
             wanted="at least one shard",
-            fix=f"make shards SOURCE={args.source} N=1 TOKENIZER={vocab.name}",
+            fix=make_shards(args.source, tokenizer=vocab.name),
         )
     for receipt in receipts:
         check_tokenizer(receipt, vocab)

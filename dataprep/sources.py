@@ -88,9 +88,15 @@ def shard_name(file_name: str) -> str:
     return PurePosixPath(file_name).name.removesuffix(PurePosixPath(file_name).suffix)
 
 
+def make_shards(source: str, *, n: int = 1, tokenizer: str = "gpt2") -> str:
+    """The command that brings shards of `source`; where it is not built in, with a catalogue to name."""
+    given = f" TOKENIZER={tokenizer}" if tokenizer != "gpt2" else ""
+    return f"make shards SOURCE={source} N={n}{given}" + ("" if source in _read(BUILT_IN) else " CATALOGUE=my.toml")
+
+
 def _read(file: Path) -> dict[str, Source]:
     try:
-        entries = tomllib.loads(file.read_text(encoding="utf-8"))
+        entries = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(
             f"there is no catalogue at {file}", seen="no such file", wanted="a TOML file", fix="check --catalogue"

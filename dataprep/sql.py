@@ -7,6 +7,7 @@ Run: python -m dataprep.sql "SELECT source, sum(tokens) FROM shards GROUP BY sou
 """
 
 import argparse
+import contextlib
 import shutil
 import tempfile
 from collections import Counter
@@ -17,7 +18,7 @@ import duckdb
 
 from dataprep import manifest
 from dataprep.console import print_json, table
-from dataprep.errors import Parser, UsageError, run
+from dataprep.errors import DataError, Parser, UsageError, run
 from dataprep.index import print_notes
 from dataprep.paths import SHIPPED_MANIFESTS, Paths, find_paths
 
@@ -26,6 +27,13 @@ def main(argv: list[str] | None = None) -> int:
     """Answer one query."""
     args = _parse(argv)
     paths = find_paths()
+    if not (paths.data.exists() or paths.runs.exists()):
+        raise DataError(
+            f"nothing is held in {paths.root}",
+            seen="neither data/ nor runs/",
+            wanted="the folder that make shards was run in",
+            fix="cd there, or export DATAPREP_ROOT=/that/folder",
+        )
     if manifest.is_stale(paths):
         print_notes(manifest.rebuild(paths))
     header, rows = ask(paths, _query(args))
@@ -38,17 +46,35 @@ def main(argv: list[str] | None = None) -> int:
 
 def ask(paths: Paths, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of a query's answer. Raises UsageError for SQL that DuckDB refuses."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / paths.database.name
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _open_copy(paths, Path(folder) / paths.database.name) as connection,
+    ):
+        try:
+            answer = connection.execute(query)
+            if answer is None or not answer.description:
+                raise _refusal("no question: nothing to answer")
+            return _distinct([column[0] for column in answer.description]), answer.fetchall()
+        except duckdb.Error as error:
+            raise _refusal(str(error).split("\n\n", maxsplit=1)[0]) from None
+
+
+def _open_copy(paths: Paths, copy: Path) -> duckdb.DuckDBPyConnection:
+    """A private copy, read-only; made anew first where the file is no database any more."""
+    for attempt in range(2):
+        if attempt or not paths.database.exists():
+            print_notes(manifest.rebuild(paths))
         shutil.copyfile(paths.database, copy)
-        with duckdb.connect(str(copy), read_only=True) as connection:
-            try:
-                answer = connection.execute(query)
-                if answer is None or not answer.description:
-                    raise _refusal("no question: nothing to answer")
-                return _distinct([column[0] for column in answer.description]), answer.fetchall()
-            except duckdb.Error as error:
-                raise _refusal(str(error).split("\n\n", maxsplit=1)[0]) from None
+        with contextlib.suppress(duckdb.Error):
+            connection = duckdb.connect(str(copy), read_only=True)
+            connection.execute("SET file_search_path = $1", [str(paths.root)])  # plans are named below the root
+            return connection
+    raise DataError(
+        f"{paths.shown(paths.database)} cannot be opened, not even made anew",
+        seen="no database",
+        wanted="the file that python -m dataprep.index makes",
+        fix=f"rm {paths.database}; then python -m dataprep.index",
+    )
 
 
 def _distinct(names: list[str]) -> list[str]:

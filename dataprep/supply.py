@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dataprep.bins import Receipt, check_files, find_receipts, read_receipt
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
+from dataprep.sources import make_shards
 from dataprep.vocab import Vocab
 
 
@@ -28,22 +29,28 @@ class Supply:
         return sum(receipt.tokens for receipt in self.receipts)
 
 
-def load_supply(paths: Paths, vocab: Vocab, source: str, split: str) -> Supply:
-    """What is held of `source`. Raises DataError when nothing is, or when a bin is not what it was."""
+def load_supply(
+    paths: Paths, vocab: Vocab, source: str, split: str, *, only: frozenset[tuple[str, str]] | None = None
+) -> Supply:
+    """What is held of `source`, of the (source, shard)s in `only` if given.
+
+    Raises DataError when nothing is, or when a bin is not what it was.
+    """
     receipts = [read_receipt(file) for file in find_receipts(paths, vocab.name, source)]
     for receipt in receipts:
         check_tokenizer(receipt, vocab)
         check_files(paths.bins(vocab.name, source), receipt)
-    drawn = tuple(receipt for receipt in receipts if receipt.split == split)
+    drawn = tuple(
+        receipt for receipt in receipts if receipt.split == split and (only is None or (source, receipt.shard) in only)
+    )
     if not drawn:
         raise DataError(
             f"no {split} shard of {source!r} is held under tokenizer {vocab.name!r}",
             seen=f"{len(receipts)} shards in {paths.shown(paths.bins(vocab.name, source))}",
             wanted=f"at least one {split} shard",
-            fix=f"make shards SOURCE={source} N=1 TOKENIZER={vocab.name}",
+            fix=make_shards(source, tokenizer=vocab.name),
         )
-    everything = sum(receipt.tokens for receipt in receipts)
-    held_out = everything - sum(receipt.tokens for receipt in drawn)
+    held_out = sum(receipt.tokens for receipt in receipts if receipt.split != split)
     return Supply(source=source, receipts=drawn, held_out_tokens=held_out)
 
 

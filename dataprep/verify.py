@@ -21,6 +21,13 @@ def main(argv: list[str] | None = None) -> int:
     from dataprep.plan_checks import check_plans
 
     paths = find_paths()
+    if not (paths.data.exists() or paths.runs.exists()):
+        raise DataError(
+            f"there is nothing to check in {paths.root}",
+            seen="neither data/ nor runs/",
+            wanted="the folder that make shards was run in",
+            fix="cd there, or export DATAPREP_ROOT=/that/folder",
+        )
     findings = [*check_data(paths, full=args.full), *check_plans(paths, full=args.full)]
     failed = [finding for finding in findings if not finding.passed]
     if args.json:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
-from dataprep.publish import publish_bytes, publish_json
+from dataprep.publish import publish_bytes, publish_json, read_json
 from dataprep.rank_file import SPLIT_PATTERN, fingerprint, parse_ranks
 from dataprep.vocab import Vocab
 
@@ -74,12 +74,26 @@ def publish_vocab(paths: Paths, name: str, ranks_bytes: bytes, origin: str) -> N
             wanted="a new name: bins made with the old one stay readable",
             fix="choose another --name or --tokenizer",
         )
+    _check_held_bins(paths, name, fingerprint(ranks_bytes, n_ranks))
     digest = publish_bytes(ranks_file, ranks_bytes)
     receipt = {"name": name, "origin": origin, "sha256": digest, "bytes": len(ranks_bytes), "n_ranks": n_ranks}
     publish_json(
         paths.vocab / f"{name}.json",
         receipt | {"fingerprint": fingerprint(ranks_bytes, n_ranks), "split_pattern": SPLIT_PATTERN},
     )
+
+
+def _check_held_bins(paths: Paths, name: str, wanted: str) -> None:
+    """Refuse other ranks under a name that bins were made with, even if the old ranks are lost."""
+    receipt = next((read_json(file) for file in sorted(paths.all_bins.glob(f"{name}/*/*.json"))), None) or {}
+    held = receipt.get("tokenizer", {}).get("fingerprint", wanted)
+    if held != wanted:
+        raise UsageError(
+            f"bins were made with another vocabulary called {name!r}",
+            seen=f"fingerprint {wanted[:12]}…",
+            wanted=f"{held[:12]}…, as in {paths.shown(paths.all_bins / name)}",
+            fix="choose another name, or bring the old rank file back with --vocab-file",
+        )
 
 
 def _read_given(name: str, vocab_file: Path) -> bytes:

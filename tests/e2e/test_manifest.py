@@ -1,5 +1,6 @@
 """tokens.db: what it says, who may hold it, and who can open it."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,8 @@ import duckdb
 import pytest
 from conftest import run_in
 
-from dataprep import index, manifest
-from dataprep.errors import UsageError
+from dataprep import index, manifest, sql, verify
+from dataprep.errors import DataError, UsageError
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
 from dataprep.sql import ask
 
@@ -154,3 +155,36 @@ def test_unsaved_changes_of_a_living_shell_are_not_overwritten(paths: Paths, str
     with duckdb.connect(str(paths.database), read_only=True) as connection:
         tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'mine'").fetchone()
     assert tables == (0,)
+
+
+def test_a_file_that_is_no_database_any_more_is_made_anew(paths: Paths) -> None:
+    paths.database.write_bytes(b"junk")
+    assert ask(paths, "SELECT count(*) FROM recipes")[1] == [(1,)]
+
+
+def test_one_rotten_plan_or_journal_is_a_note_and_hides_nothing_else(paths: Paths) -> None:
+    run = paths.runs / "odd"
+    run.mkdir(parents=True)
+    start = {"kind": "start", "attempt": 1, "time": "x", "stage": "pretrain", "recipe": "mix", "recipe_sha256": "0"}
+    start |= dict.fromkeys(("parent_run", "parent_step"), None)
+    start |= dict.fromkeys(("params", "world_size", "batch_rows", "micro_batch", "accumulation", "rows_done"), 1)
+    (run / "journal.jsonl").write_text(json.dumps(start) + "\n")
+    rebuilt = manifest.rebuild(paths)
+    assert "says what cannot be" in " ".join(rebuilt.notes)
+    assert rebuilt.lines_by_table["shards"] == 6
+    start |= {"time": "2026-01-01T00:00:00+00:00", "params": 1 << 70}
+    (run / "journal.jsonl").write_text(json.dumps(start) + "\n")
+    assert "no column can hold" in " ".join(manifest.rebuild(paths).notes)
+    assert ask(paths, "SELECT count(*) FROM shards")[1] == [(6,)]
+
+
+def test_plans_are_read_below_the_root_wherever_one_stands(paths: Paths) -> None:
+    query = "SELECT count(DISTINCT \"row\") FROM read_parquet('manifests/plans/mix.parquet')"
+    assert ask(paths, query)[1] == ask(paths, "SELECT plan_rows FROM recipes")[1]
+
+
+def test_an_empty_folder_has_no_answer(tmp_path: Path) -> None:
+    for verb, arguments in ((sql.main, ["FROM supply"]), (verify.main, [])):
+        with pytest.raises(DataError, match="neither data/ nor runs/"):
+            run_in(tmp_path, verb, *arguments)
+    assert list(tmp_path.iterdir()) == []

@@ -135,3 +135,20 @@ def test_a_recipe_edited_by_hand_is_refused(root: Path) -> None:
     file.write_text(file.read_text().replace("seed = 1", "seed = 2"))
     with pytest.raises(DataError, match="not as it was packed"):
         load_recipe(Paths(root=root), "mix")
+
+
+def test_the_same_request_gives_the_same_recipe_after_another_shard_arrived(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, asked = Paths(root=root), ["--mix", "1", "--sources", "alpha", "--name", "early"]
+    folder = paths.bins("tiny-bpe", "alpha")
+    held = {file: file.read_bytes() for file in folder.glob("shard_00002.*")}
+    for file in held:
+        file.unlink()
+    first = packed(root, capsys, *asked)
+    for file, content in held.items():
+        file.write_bytes(content)
+    (paths.plans / "early.parquet").unlink()
+    again = packed(root, capsys, *asked)
+    assert (again["made"], again["sha256"], again["plan_sha256"]) == (True, first["sha256"], first["plan_sha256"])
+    assert packed(root, capsys, "--mix", "1", "--sources", "alpha")["plan_rows"] > again["plan_rows"]

@@ -149,7 +149,10 @@ def test_bins_of_another_tokenizer_under_the_same_name_are_refused_and_kept(root
     before = published(root)
     for file in (root / "data/vocab").iterdir():
         file.unlink()
-    publish_vocab(Paths(root=root), "tiny-bpe", byte_ranks() + b"b24= 260\n", origin="another")
+    with pytest.raises(UsageError, match="bins were made with another vocabulary"):
+        publish_vocab(Paths(root=root), "tiny-bpe", byte_ranks() + b"b24= 260\n", origin="another")
+    publish_vocab(Paths(root=root / "elsewhere"), "tiny-bpe", byte_ranks() + b"b24= 260\n", origin="another")
+    shutil.copytree(root / "elsewhere/data/vocab", root / "data/vocab", dirs_exist_ok=True)
     with pytest.raises(DataError, match="made with another vocabulary"):
         mill(root)
     bins = {name: content for name, content in published(root).items() if "/bins/" in name}
