@@ -80,6 +80,8 @@ def _plan_recounted(paths: Paths, recipe: Recipe) -> list[str]:
         "row numbers": (rows["row"].to_list() == list(range(recipe.plan_rows)), True),
         "sources in a row": (rows["sources"].max(), 1),
         "tokens": (lines["length"].sum(), recipe.tokens),
+        "segments": (len(segments), recipe.segments),
+        "documents that end here": (lines["documents"].sum(), recipe.documents),
         "tokens, each once": (int(covered), sum(source.unique_tokens for source in recipe.sources)),
         "padding": (len(rows) * recipe.seq_len - lines["length"].sum(), recipe.pad_tokens),
         "rows longer than seq_len": (rows.filter(pl.col("length") > recipe.seq_len).height, 0),

@@ -86,6 +86,11 @@ def overstate_recipe(root: Path) -> None:
     publish_recipe(Paths(root=root), replace(recipe, tokens=recipe.tokens + 1))
 
 
+def overstate_documents(root: Path) -> None:
+    recipe = load_recipe(Paths(root=root), "mix")
+    publish_recipe(Paths(root=root), replace(recipe, documents=recipe.documents + 1))
+
+
 def misplace_left_over(root: Path) -> None:
     recipe = load_recipe(Paths(root=root), "mix")
     beta = replace(recipe.sources[1], left_over_tokens=recipe.sources[1].left_over_tokens - 1)
@@ -138,6 +143,7 @@ DAMAGE: dict[Callable[[Path], None], tuple[list[str], set[str]]] = {
     ),
     edit_recipe: ([], {"recipes are as packed"}),
     overstate_recipe: ([], {"plans hold what their recipes say"}),
+    overstate_documents: ([], {"plans hold what their recipes say"}),
     misplace_left_over: ([], {"tokens = planned + excluded + held out + left over + dropped"}),
 }
 
