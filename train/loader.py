@@ -110,14 +110,16 @@ class Loader:
 
     def _rotten(self, segments: Segments) -> DataError:
         """Which shard holds a token that the vocabulary does not know."""
-        for shard, start, length in zip(segments.shard, segments.start.tolist(), segments.length.tolist(), strict=True):
-            token = int(self._bins[shard][max(start - 1, 0) : start + length].max())
-            if token >= self.recipe.vocab_size:
-                break
+        ends = (segments.start + segments.length).tolist()
+        largest = [
+            (int(self._bins[shard][max(start - 1, 0) : end].max()), shard, start, end)
+            for shard, start, end in zip(segments.shard.tolist(), segments.start.tolist(), ends, strict=True)
+        ]
+        token, shard, start, end = max(largest)
         held = self.recipe.shards[shard]
         return DataError(
             f"{held.shard}.bin of {held.source} holds a token that is not in the vocabulary",
-            seen=f"{token} in targets {start:,} to {start + length:,}",
+            seen=f"{token} between tokens {start:,} and {end:,}",
             wanted=f"less than {self.recipe.vocab_size:,}",
             fix="python -m dataprep.verify --full",
         )

@@ -123,8 +123,7 @@ class Attempt:
 
             loss = self._accumulate_gradients(rows, loss_tokens)
             grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), GRAD_NORM_LIMIT))
-            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-                ranks.agree(partial(self._refuse_infinite, loss, grad_norm, after))
+            self._check_finite(loss, grad_norm, after)
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.cursor = after
@@ -163,8 +162,12 @@ class Attempt:
             return self.trained.no_sync()
         return contextlib.nullcontext()
 
+    def _check_finite(self, loss: float, grad_norm: float, after: Cursor) -> None:
+        """Refuse to put a broken step into the weights; every rank sees the same numbers, and one says so."""
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            self.ranks.agree(partial(self._refuse_infinite, loss, grad_norm, after))
+
     def _refuse_infinite(self, loss: float, grad_norm: float, after: Cursor) -> NoReturn:
-        """Refuse to put a broken step into the weights; every rank sees the same numbers."""
         raise DataError(
             f"step {after.step} is not finite; the newest checkpoint is of step {self.saved.step}",
             seen=f"loss {loss}, gradient norm {grad_norm}, rows {self.cursor.rows_done} to {after.rows_done}",
