@@ -94,7 +94,9 @@ class Attempt:
                 self._sample()
             status = "finished" if self.cursor.rows_done == self.job.recipe.plan_rows else "stopped"
         finally:
-            self.journal.write("end", **end_record(self.cursor, status))
+            # On a full disk this fails as well: what failed first is what is told.
+            with contextlib.suppress(*[OSError] if status == "failed" else []):
+                self.journal.write("end", **end_record(self.cursor, status))
         self.ranks.say(f"{status} at step {self.cursor.step}; the weights hold {self.cursor.tokens_done:,} tokens")
         self.ranks.say(f"go on with: {self._command()}" if interrupted else NEXT)
         return 0
