@@ -68,7 +68,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--epochs", type=quantity.count, default=1, help="the whole plan so many times (default 1)")
     add("--split", choices=["train", "holdout"], default="train", help="which shards to draw from")
     add("--tokenizer", help="whose bins (default: the only ones held)")
-    add("--seed", type=int, default=0, help="of every shuffle (default 0)")
+    add("--seed", type=quantity.seed, default=0, help="of every shuffle (default 0)")
     add("--catalogue", type=Path, metavar="FILE", help="more sources, as TOML")
     add("--json", action="store_true", help="exact numbers for machines")
     return parser.parse_args(argv)

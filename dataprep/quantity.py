@@ -13,6 +13,7 @@ from fractions import Fraction
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _COUNT = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)([KMBT]?)", re.IGNORECASE | re.ASCII)
 _MAX_WEIGHT = 1 << 31
+_LAST_SEED = 2**63 - 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -47,6 +48,13 @@ def run_at_step(text: str) -> tuple[str, int | None]:
     if at and not (step.isascii() and step.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not RUN or RUN@STEP, such as base or base@5000")
     return name(run), int(step) if at else None
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2⁶³ - 1: what every random generator here takes."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_LAST_SEED)) and int(text) <= _LAST_SEED):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {_LAST_SEED}")
+    return int(text)
 
 
 def name(text: str) -> str:

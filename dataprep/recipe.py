@@ -177,16 +177,17 @@ def recipe_names(paths: Paths) -> list[str]:
 
 
 def newest_recipe(paths: Paths) -> str:
-    """The recipe packed last. Raises DataError when there is none."""
+    """The recipe to train on that was packed last: none of held-out shards. Raises DataError when there is none."""
     names = recipe_names(paths)
-    if not names:
-        raise DataError(
-            "there is no recipe yet",
-            seen=f"no file in {paths.shown(paths.recipes)}",
-            wanted="a recipe to train on",
-            fix="python -m dataprep.pack --mix 30:70 --tokens 1B",
-        )
-    return names[-1]
+    for name in reversed(names):
+        if load_recipe(paths, name).split == "train":
+            return name
+    raise DataError(
+        "there is no recipe to train on" if names else "there is no recipe yet",
+        seen=f"only held-out ones: {', '.join(names)}" if names else f"no file in {paths.shown(paths.recipes)}",
+        wanted="a recipe to train on",
+        fix="python -m dataprep.pack --mix 30:70 --tokens 1B",
+    )
 
 
 def _short(hashes: tuple[Any, ...]) -> str:

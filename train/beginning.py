@@ -75,9 +75,22 @@ def find_checkpoint(job: Job, records: list[Record]) -> Checkpoint | None:
             wanted="one to go on from",
             fix="start anew under another name: --run-name NAME",
         )
+    elif any(record["kind"] == "checkpoint" for record in records):
+        raise _lost(job, records)
     elif starts:
         print("no checkpoint was reached before: starting again from row 0", flush=True)
     return checkpoint
+
+
+def _lost(job: Job, records: list[Record]) -> DataError:
+    """The journal knows checkpoints and none is there: starting again would train rows a second time, unasked."""
+    newest = [record for record in records if record["kind"] == "checkpoint"][-1]
+    return DataError(
+        f"the checkpoints of run {job.run!r} are gone",
+        seen=f"nothing in {job.paths.shown(job.checkpoints)}",
+        wanted=f"{newest['path']}, as the journal says",
+        fix="bring it back (mount it?), or train under another name: --run-name NAME",
+    )
 
 
 def _open_parent(job: Job, run: str, step: int | None, weights_sha256: str | None = None) -> Parent:

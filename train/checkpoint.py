@@ -6,19 +6,22 @@ Holds: state.json names size and sha256 of both files and hashes itself; nothing
     state.json          {"step": 50, "rows_done": 400, "tokens_done": 25600, "recipe_sha256": …, "files": …}
 """
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from dataprep.errors import DataError
+from dataprep.errors import DataError, EnvironmentProblem
 from dataprep.publish import publishing_folder, sha256_file, sweep
 
 KEPT = 2
@@ -63,7 +66,7 @@ def publish_checkpoint(
 ) -> Checkpoint:
     """Publish step_<step>, then remove all but the newest two."""
     folder = step_folder(checkpoints, cursor.step)
-    with publishing_folder(folder) as part:
+    with _refusing_a_full_disk(folder), publishing_folder(folder) as part:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, part / WEIGHTS)
         torch.save(optimizer.state_dict(), part / MOMENTS)
         files = {name: _fact(part / name) for name in (WEIGHTS, MOMENTS)}
@@ -148,6 +151,20 @@ def _from_state(folder: Path, state: dict[str, Any]) -> Checkpoint:
         weights_bytes=state["files"][WEIGHTS]["bytes"],
         weights_sha256=state["files"][WEIGHTS]["sha256"],
     )
+
+
+@contextlib.contextmanager
+def _refusing_a_full_disk(folder: Path) -> Iterator[None]:
+    """Each writer has its own word for a disk that is full: safetensors one, torch a RuntimeError, Python OSError."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise EnvironmentProblem(
+            f"the checkpoint {folder.name} could not be written; the ones before it are kept",
+            seen=str(error).partition("\n")[0],
+            wanted=f"free space and a healthy disk for {folder}",
+            fix=f"df -h {folder.parent}; make space, then the same command goes on",
+        ) from error
 
 
 def _remove(folder: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataprep.errors import Parser
-from dataprep.quantity import count, name, run_at_step
+from dataprep.quantity import count, name, run_at_step, seed
 from train.shapes import PRESETS
 
 # A stage is a label, and what it takes of the model's peak rate where --learning-rate says nothing.
@@ -65,13 +65,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--micro-batch", type=count, metavar="ROWS", help="rows per forward pass (default: what divides)")
     add("--tokens", type=count, metavar="N", help="stop after at most N tokens: 500000, 20M, 5B (default: the plan)")
     add("--learning-rate", type=_rate, metavar="RATE", help="peak rate (default: the model's, by --stage)")
-    add("--seed", type=int, default=1, help="seed of the first weights and of the sample (default: 1)")
+    add("--seed", type=seed, default=1, help="seed of the first weights and of the sample (default: 1)")
     add("--resume", choices=("auto", "never"), default="auto", help="go on from the newest whole checkpoint")
     add("--checkpoint-every", type=count, default=100, metavar="STEPS", help="(default: 100; always at the end)")
     add("--device", choices=("cpu", "cuda"), help="(default: cuda where there is one)")
-    add("--prompt", default="The", metavar="TEXT", help="what the final sample goes on from")
+    add("--prompt", type=_text, default="The", metavar="TEXT", help="what the final sample goes on from")
     add("--print-row-hash", action="store_true", help="print the hash of the ordered rows; train nothing")
     return parser
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8") from None
+    return text
 
 
 def _rate(text: str) -> float:

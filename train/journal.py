@@ -6,6 +6,7 @@ Holds: one os.write per record, so a killed writer tears the last line at most, 
 {"kind": "step", "attempt": 1, "step": 7, "row_from": 48, "row_to": 56, "tokens": 512, …}
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -28,6 +29,7 @@ class Journal:
         Raises UsageError when another process writes it, DataError when it is damaged.
         """
         self._descriptor: int | None = None
+        self._file = file
         self.torn_bytes, self.attempt = 0, 0
         self.records: list[Record] = []
         if file is None:
@@ -61,9 +63,13 @@ class Journal:
             os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        """Make everything durable and give up the lock."""
+        """Make everything durable and give up the lock. A journal in which nothing began is taken away again."""
         self.make_durable()
         if self._descriptor is not None:
+            if self._file and not os.fstat(self._descriptor).st_size:
+                self._file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # checkpoints lie in it
+                    self._file.parent.rmdir()
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -77,12 +83,18 @@ def _lock(descriptor: int, file: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UsageError(
-            f"run {file.parent.name!r} is being trained by another process",
-            seen="its journal is locked",
-            wanted="one writer at a time",
-            fix="wait for it, stop it, or give this one another name: --run-name NAME",
-        ) from None
+        raise _in_use(file) from None
+    if not os.fstat(descriptor).st_nlink:  # its writer took it away, empty, before we had the lock
+        raise _in_use(file)
+
+
+def _in_use(file: Path) -> UsageError:
+    return UsageError(
+        f"run {file.parent.name!r} is being trained by another process",
+        seen="its journal is locked",
+        wanted="one writer at a time",
+        fix="wait for it, stop it, or give this one another name: --run-name NAME",
+    )
 
 
 def _cut_torn_line(descriptor: int, file: Path) -> int:

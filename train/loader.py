@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dataprep.bins import open_bin, open_loss, read_receipt
+from dataprep.errors import DataError
 from dataprep.packing import Segments
 from dataprep.paths import Paths
 from dataprep.plan import Plan, RowHash, open_plan
@@ -103,7 +104,25 @@ class Loader:
             filled[row] += length
         padded = np.flatnonzero(filled < self.recipe.seq_len)
         begins_RT[padded, filled[padded]] = True
+        if max(inputs_RT.max(), targets_RT.max()) >= self.recipe.vocab_size:
+            raise self._rotten(segments)
         return inputs_RT, targets_RT, begins_RT
+
+    def _rotten(self, segments: Segments) -> DataError:
+        """Which shard holds a token that the vocabulary does not know."""
+        ends = (segments.start + segments.length).tolist()
+        largest = [
+            (int(self._bins[shard][max(start - 1, 0) : end].max()), shard, start, end)
+            for shard, start, end in zip(segments.shard.tolist(), segments.start.tolist(), ends, strict=True)
+        ]
+        token, shard, start, end = max(largest)
+        held = self.recipe.shards[shard]
+        return DataError(
+            f"{held.shard}.bin of {held.source} holds a token that is not in the vocabulary",
+            seen=f"{token} between tokens {start:,} and {end:,}",
+            wanted=f"less than {self.recipe.vocab_size:,}",
+            fix="python -m dataprep.verify --full",
+        )
 
 
 def number_documents(inputs_RT: np.ndarray, begins_RT: np.ndarray, end_id: int) -> np.ndarray:

@@ -10,6 +10,8 @@ import contextlib
 import math
 import shlex
 import time
+from functools import partial
+from typing import NoReturn
 
 import torch
 from torch import nn
@@ -17,7 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dataprep.errors import DataError, as_typed
 from dataprep.ledger import rows_in_weights
-from dataprep.vocab_store import load_vocab
 from train.beginning import Parent, find_checkpoint, find_parent
 from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_weights, publish_checkpoint
 from train.config import TrainConfig
@@ -93,7 +94,9 @@ class Attempt:
                 self._sample()
             status = "finished" if self.cursor.rows_done == self.job.recipe.plan_rows else "stopped"
         finally:
-            self.journal.write("end", **end_record(self.cursor, status))
+            # On a full disk this fails as well: what failed first is what is told.
+            with contextlib.suppress(*[OSError] if status == "failed" else []):
+                self.journal.write("end", **end_record(self.cursor, status))
         self.ranks.say(f"{status} at step {self.cursor.step}; the weights hold {self.cursor.tokens_done:,} tokens")
         self.ranks.say(f"go on with: {self._command()}" if interrupted else NEXT)
         return 0
@@ -103,14 +106,14 @@ class Attempt:
     def _train_rows(self, stop: StopRequest) -> bool:
         """Step until the last row; True when a signal ended it sooner."""
         job, ranks = self.job, self.ranks
-        lines = StepLines(job, self.cursor)
+        lines = StepLines(job, self.cursor, ranks)
         while self.cursor.rows_done < self.last_row:
             started = time.perf_counter()
             row_from = self.cursor.rows_done
             row_to = min(row_from + job.batch.rows, self.last_row)
-            rows = job.loader.rank_rows(row_from, row_to, batch=job.batch, rank=ranks.rank)
 
-            # Ranks agree before they compute: on how much counts, and on whether one was told to stop.
+            # Ranks agree before they compute: that rows are sound, how much counts, whether one was told to stop.
+            rows = ranks.agree(partial(job.loader.rank_rows, row_from, row_to, batch=job.batch, rank=ranks.rank))
             tokens, loss_tokens, n_told = ranks.sum_counts(rows.n_tokens, rows.n_loss_tokens, int(stop.asked))
             if n_told:
                 return True
@@ -162,9 +165,11 @@ class Attempt:
         return contextlib.nullcontext()
 
     def _check_finite(self, loss: float, grad_norm: float, after: Cursor) -> None:
-        """Refuse to put a broken step into the weights; every rank sees the same numbers."""
-        if math.isfinite(loss) and math.isfinite(grad_norm):
-            return
+        """Refuse to put a broken step into the weights; every rank sees the same numbers, and one says so."""
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            self.ranks.agree(partial(self._refuse_infinite, loss, grad_norm, after))
+
+    def _refuse_infinite(self, loss: float, grad_norm: float, after: Cursor) -> NoReturn:
         raise DataError(
             f"step {after.step} is not finite; the newest checkpoint is of step {self.saved.step}",
             seen=f"loss {loss}, gradient norm {grad_norm}, rows {self.cursor.rows_done} to {after.rows_done}",
@@ -189,7 +194,10 @@ class Attempt:
         """Publish a checkpoint, once per step. Its steps are durable first: weights hold no unjournaled rows."""
         if self.saved == self.cursor:
             return
+        self.ranks.agree(self._publish)
         self.saved = self.cursor
+
+    def _publish(self) -> None:
         if not self.ranks.is_first:
             return
         self.journal.make_durable()
@@ -201,11 +209,10 @@ class Attempt:
         """Let the model speak once: as an assistant where it learnt from what one says."""
         if not self.ranks.is_first:
             return
-        config, recipe = self.job.config, self.job.recipe
-        vocab = load_vocab(self.job.paths, recipe.tokenizer)
-        completion = complete(self.model, vocab, config.prompt, seed=config.seed, chat=self.job.is_chat)
+        config = self.job.config
+        completion = complete(self.model, self.job.vocab, config.prompt, seed=config.seed, chat=self.job.is_chat)
         self.journal.write("sample", step=self.cursor.step, prompt=config.prompt, completion=completion)
-        print(shown(config.prompt, completion, chat=self.job.is_chat))
+        self.ranks.say(shown(config.prompt, completion, chat=self.job.is_chat))
 
     # ---- when there is nothing to do
 
@@ -234,12 +241,16 @@ class Attempt:
 def _print_row_hash(job: Job, ranks: Ranks) -> int:
     """The hash of the rows as all ranks are handed them; it is the one the recipe was packed with, or an error."""
     row_hash = row_stream_hash(job.loader, ranks.gather(handed_out(job.loader, job.batch, ranks.rank)))
-    if row_hash != job.recipe.rows_sha256:
-        raise DataError(
-            "the loader does not hand out the rows that were packed",
-            seen=row_hash,
-            wanted=job.recipe.rows_sha256,
-            fix="python -m dataprep.verify --full",
-        )
+    ranks.agree(partial(_refuse_other_rows, row_hash, job.recipe.rows_sha256))
     ranks.say(row_hash)
     return 0
+
+
+def _refuse_other_rows(handed_out: str, packed: str) -> None:
+    if handed_out != packed:
+        raise DataError(
+            "the loader does not hand out the rows that were packed",
+            seen=handed_out,
+            wanted=packed,
+            fix="python -m dataprep.verify --full",
+        )

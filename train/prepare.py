@@ -12,6 +12,8 @@ from dataprep.errors import BudgetError, DataError, UsageError
 from dataprep.ledger import Record, read_journal
 from dataprep.paths import Paths, find_paths
 from dataprep.recipe import Recipe, load_recipe, newest_recipe
+from dataprep.vocab import Vocab
+from dataprep.vocab_store import load_vocab
 from train.batch import Batch, choose_batch
 from train.checkpoint import Cursor
 from train.config import RATE_FACTOR_BY_STAGE, TrainConfig
@@ -27,6 +29,7 @@ class Job:
     paths: Paths
     recipe: Recipe
     loader: Loader
+    vocab: Vocab  # for the sample
     batch: Batch
     shape: ModelShape
     peak_rate: float
@@ -98,6 +101,7 @@ def open_job(config: TrainConfig, *, world_size: int) -> Job:
         paths=paths,
         recipe=recipe,
         loader=Loader(paths, recipe),
+        vocab=_open_vocab(paths, recipe),
         batch=batch,
         shape=preset.shape,
         peak_rate=config.learning_rate or preset.learning_rate * RATE_FACTOR_BY_STAGE[stage],
@@ -128,6 +132,13 @@ def _find_manifest(manifest: Path | None) -> Paths:
 
 
 def _check_supported(recipe: Recipe) -> None:
+    if recipe.split != "train":
+        raise UsageError(
+            f"recipe {recipe.name!r} is of held-out shards: weights that saw them cannot be judged by them",
+            seen=f"split {recipe.split}",
+            wanted="split train",
+            fix="--recipe with another one, or python -m dataprep.pack … without --split",
+        )
     asked = {"--loss": (recipe.loss, ("all", "assistant")), "--attention": (recipe.attention, ("full", "document"))}
     for flag, (seen, known) in asked.items():
         if seen not in known:
@@ -137,6 +148,19 @@ def _check_supported(recipe: Recipe) -> None:
                 wanted=" or ".join(f"{flag} {value}" for value in known),
                 fix=f"python -m dataprep.pack … {flag} {known[0]}",
             )
+
+
+def _open_vocab(paths: Paths, recipe: Recipe) -> Vocab:
+    """The vocabulary the recipe's tokens are of: asked for before training, not first by the sample after it."""
+    vocab = load_vocab(paths, recipe.tokenizer)
+    if vocab.fingerprint != recipe.fingerprint:
+        raise DataError(
+            f"the vocabulary {recipe.tokenizer!r} is not the one that recipe {recipe.name!r} was packed with",
+            seen=f"fingerprint {vocab.fingerprint[:12]}…",
+            wanted=f"{recipe.fingerprint[:12]}…",
+            fix=f"bring its {paths.shown(paths.vocab / recipe.tokenizer)}.tiktoken and .json back, or pack again",
+        )
+    return vocab
 
 
 def _choose_stage(config: TrainConfig, run: str, begun: Record | None) -> str:

@@ -45,9 +45,10 @@ def _plan(recipe: Recipe) -> str:
 
 
 class StepLines:
-    """Prints a line when the last is old enough. Loss (by counted target) and speed are means since the last line."""
+    """Says a line when the last is old enough. Loss (by counted target) and speed are means since the last line."""
 
-    def __init__(self, job: Job, cursor: Cursor) -> None:
+    def __init__(self, job: Job, cursor: Cursor, ranks: Ranks) -> None:
+        self._say = ranks.say
         self._last_row, self._first_tokens = job.last_row(cursor), cursor.tokens_done
         self._n_steps = cursor.step + -(-(self._last_row - cursor.rows_done) // job.batch.rows)
         self._started = self._printed = time.monotonic()
@@ -63,7 +64,7 @@ class StepLines:
         quiet = min(max((now - self._started) / _QUIET_SHARE, least), most)
         is_end = self._tokens == cursor.tokens_done - self._first_tokens or cursor.rows_done == self._last_row
         if is_end or now - self._printed >= quiet:
-            print(self._line(record, cursor, now), flush=True)
+            self._say(self._line(record, cursor, now))
             self._printed, self._tokens, self._counted, self._loss = now, 0, 0, 0.0
 
     def _line(self, record: dict[str, Any], cursor: Cursor, now: float) -> str:

@@ -7,6 +7,7 @@ Holds: one process uses no process group; a silent peer ends the run after ten m
 import contextlib
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -50,9 +51,13 @@ class Ranks:
         return next((flops for known, flops in _PEAK_FLOPS.items() if known in name), None)
 
     def say(self, line: str) -> None:
-        """Print once, not once per rank."""
-        if self.is_first:
+        """Print once, not once per rank. Where nobody can read it any more, training goes on in silence."""
+        if not self.is_first:
+            return
+        try:
             print(line, flush=True)
+        except OSError:  # a closed terminal or pipe: everything said is in the journal too
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def sum_counts(self, *counts: int) -> list[int]:
         """Exact sums of whole numbers over all ranks."""

@@ -1,7 +1,8 @@
 """Stopping: signals become a question that the loop asks between steps.
 
 In:  SIGTERM, SIGINT, SIGHUP. Out: `asked` is true once someone wants the run to end.
-Holds: the step in progress is finished and saved; a second SIGINT leaves at once; a lost terminal changes nothing.
+Holds: the step in progress is finished and saved; a second SIGINT leaves at once; a lost terminal changes nothing,
+       but under torchrun it stops the run: its agent ends the ranks, and kills 30 s later what ignores it.
 `with listening() as stop: … if stop.asked: …`
 """
 
@@ -14,8 +15,9 @@ from types import FrameType
 
 from dataprep.errors import EXIT_INTERRUPTED
 
+_UNDER_TORCHRUN = "TORCHELASTIC_RUN_ID" in os.environ
 # Ctrl-C reaches a rank twice, from the terminal and from torchrun: the echo is no second wish.
-_ECHO_SECONDS = 3.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
+_ECHO_SECONDS = 3.0 if _UNDER_TORCHRUN else 0.0
 
 
 class StopRequest:
@@ -26,7 +28,7 @@ class StopRequest:
         self._interrupted_at: float | None = None
 
     def on_terminate(self, _signal: int, _frame: FrameType | None) -> None:
-        """SIGTERM: stop after this step."""
+        """SIGTERM, and SIGHUP from torchrun: stop after this step."""
         self.asked = True
 
     def on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
@@ -43,7 +45,8 @@ class StopRequest:
 def listening() -> Iterator[StopRequest]:
     """Turn signals into a StopRequest while the block runs."""
     stop = StopRequest()
-    handlers = {signal.SIGTERM: stop.on_terminate, signal.SIGINT: stop.on_interrupt, signal.SIGHUP: signal.SIG_IGN}
+    on_hangup = stop.on_terminate if _UNDER_TORCHRUN else signal.SIG_IGN
+    handlers = {signal.SIGTERM: stop.on_terminate, signal.SIGINT: stop.on_interrupt, signal.SIGHUP: on_hangup}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield stop

@@ -10,15 +10,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from masked import publish_variant
 from safetensors.torch import load_file
 
 from dataprep import pack
-from dataprep.errors import DataError, UsageError
+from dataprep.errors import DataError, EnvironmentProblem, UsageError
 from dataprep.ledger import read_journal, rows_in_weights, steps_with_weights
 from dataprep.paths import Paths
+from dataprep.rank_file import format_ranks
 from dataprep.recipe import load_recipe
+from dataprep.vocab_store import publish_vocab
 from train.config import parse_config
 from train.loop import Attempt, train
 
@@ -209,6 +213,90 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(root: Path) -> No
         here("--run", "damaged")
 
 
+def test_a_run_whose_checkpoints_are_gone_does_not_start_again_unasked(root: Path) -> None:
+    here(*TWENTY_STEPS)
+    run = root / "runs" / "mix-nano"
+    (run / "checkpoints").rename(run / "elsewhere")
+    before = (run / "journal.jsonl").read_bytes()
+    with pytest.raises(DataError, match="checkpoints/step_00000020") as refusal:
+        here(*TWENTY_STEPS)
+    assert refusal.value.fix == "bring it back (mount it?), or train under another name: --run-name NAME"
+    assert (run / "journal.jsonl").read_bytes() == before
+    (run / "elsewhere").rename(run / "checkpoints")
+    assert "nothing is left to train" in here(*TWENTY_STEPS)
+
+
+def test_a_reader_that_leaves_does_not_end_the_training(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nobody:
+        monkeypatch.setattr(sys, "stdout", nobody)
+        assert train(parse_config([*FLAGS, *TWENTY_STEPS])) == 0
+    assert [record["step"] for record in records(root, "mix-nano", "end")] == [20]
+    assert len(records(root, "mix-nano", "sample")) == 1
+
+
+def test_a_full_disk_keeps_the_checkpoints_there_are(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_state: object, file: Path) -> None:
+        raise RuntimeError(f"[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0\n{file}")
+
+    here("--tokens", "5120")
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(EnvironmentProblem, match="step_00000020 could not be written") as problem:
+        here(*TWENTY_STEPS)
+    assert (problem.value.exit_code, len(str(problem.value).splitlines())) == (5, 3)
+    assert "free space" in str(problem.value)
+    kept = root / "runs" / "mix-nano" / "checkpoints"
+    assert [folder.name for folder in kept.iterdir()] == ["step_00000010"]
+    assert [record["status"] for record in records(root, "mix-nano", "end")] == ["stopped", "failed"]
+
+
+def test_what_cannot_be_trained_is_refused_and_leaves_no_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_variant(root, "judge", split="holdout")
+    with pytest.raises(UsageError, match="recipe 'judge' is of held-out shards"):
+        here("--recipe", "judge")
+    ranks_file = root / "data" / "vocab" / "tiny-bpe.tiktoken"
+    ranks = ranks_file.read_bytes()
+    other = format_ranks([*(bytes([i]) for i in range(256)), b" t", b" th", b" the", b"on"])
+    ranks_file.unlink()
+    with pytest.raises(DataError, match="there is no vocabulary 'tiny-bpe'"):
+        here()
+    publish_vocab(Paths(root=root), "tiny-bpe", other, origin="another")
+    with pytest.raises(DataError, match="is not the one that recipe 'mix' was packed with"):
+        here()
+    ranks_file.unlink()
+    publish_vocab(Paths(root=root), "tiny-bpe", ranks, origin="made by the tests")
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("train.loop.GPT", no_memory)
+    with pytest.raises(MemoryError):
+        here()
+    assert not list((root / "runs").glob("*"))
+
+
+def test_a_token_beyond_the_vocabulary_is_refused_by_one_rank_with_its_shard(root: Path) -> None:
+    file = root / "data" / "bins" / "tiny-bpe" / "beta" / "shard_00000.bin"
+    tokens = np.fromfile(file, dtype="<u2")
+    tokens[::7] = 60_000
+    file.write_bytes(tokens.tobytes())
+    done = main(ranks=2)
+    assert done.returncode != 0
+    assert done.stderr.count("error: shard_00000.bin of beta holds a token that is not in the vocabulary") == 1
+    assert "fix:  python -m dataprep.verify --full" in done.stderr
+    assert "IndexError" not in done.stderr
+    assert [record["status"] for record in records(root, "mix-nano", "end")] == ["failed"]
+
+
+@pytest.mark.parametrize("flags", [("--seed", "9" * 21), ("--seed", "-1"), ("--seed", "x"), ("--prompt", "\udcff")])
+def test_a_seed_or_prompt_that_cannot_be_is_refused(flags: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        parse_config([*FLAGS, *flags])
+    assert left.value.code == 2
+    assert f"argument {flags[0]}" in capsys.readouterr().err
+
+
 def test_a_run_refuses_another_recipe_seed_or_model_by_name(root: Path) -> None:
     here("--run", "mine", *TWENTY_STEPS)
     before = (root / "runs" / "mine" / "journal.jsonl").read_bytes()
@@ -265,6 +353,17 @@ def test_a_loss_that_is_not_finite_stays_out_of_the_weights(root: Path, monkeypa
     monkeypatch.undo()
 
 
+def test_two_ranks_say_one_mistake_once(root: Path) -> None:
+    script = root / "infinite.py"
+    script.write_text(
+        "import sys\nfrom dataprep.errors import run\nfrom train.config import parse_config\n"
+        "from train.loop import Attempt, train\nAttempt._accumulate_gradients = lambda *_: float('nan')\n"
+        "run(lambda: train(parse_config(sys.argv[1:])))\n"
+    )
+    done = start(str(script), *FLAGS, ranks=2)
+    assert done.stderr.count("error: step 1 is not finite") == 1, done.stderr
+
+
 def test_mistakes_are_three_lines_and_the_right_exit_code(root: Path) -> None:
     (root / "manifests" / "tokens.db").unlink()
     missing = main()
@@ -282,11 +381,13 @@ def test_help_does_not_load_torch() -> None:
 
 
 @pytest.mark.parametrize(("under_torchrun", "code"), [(False, 130), (True, 0)])
-def test_a_second_interrupt_leaves_at_once_and_an_echo_does_not(under_torchrun: bool, code: int) -> None:
+def test_a_second_interrupt_leaves_at_once_an_echo_does_not_and_a_hangup_stops_only_torchruns_ranks(
+    under_torchrun: bool, code: int
+) -> None:
     script = (
         "import os, signal\nfrom train.stopping import listening\n"
         "with listening() as stop:\n"
-        "    os.kill(os.getpid(), signal.SIGHUP)\n    assert not stop.asked\n"
+        f"    os.kill(os.getpid(), signal.SIGHUP)\n    assert stop.asked is {under_torchrun}\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n    assert stop.asked\n    os.kill(os.getpid(), signal.SIGINT)\n"
     )
     env = os.environ | ({"TORCHELASTIC_RUN_ID": "x"} if under_torchrun else {})

@@ -98,6 +98,16 @@ def test_numbers_that_json_cannot_say_are_refused(tmp_path: Path) -> None:
     assert read_journal(tmp_path / "journal.jsonl").records == ()
 
 
+def test_a_journal_in_which_nothing_began_is_taken_away_again(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "journal.jsonl"
+    Journal(file).close()
+    assert list(tmp_path.iterdir()) == []
+    write_two(file)
+    before = file.read_bytes()
+    Journal(file).close()
+    assert file.read_bytes() == before
+
+
 def test_a_rank_that_is_not_the_first_keeps_nothing(tmp_path: Path) -> None:
     journal = Journal(None)
     journal.write("step", step=1)

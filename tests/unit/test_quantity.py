@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataprep.quantity import count, name, ratio
+from dataprep.quantity import count, name, ratio, seed
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_count_written_with_separators_and_a_suffix_is_read_back(number: int, 
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(max_size=12))
 def test_no_text_makes_another_error_than_a_refusal(text: str) -> None:
-    for read in (count, ratio, name):
+    for read in (count, ratio, name, seed):
         try:
             read(text)
         except argparse.ArgumentTypeError as refusal:
@@ -61,6 +61,17 @@ def test_the_kelvin_sign_is_no_suffix() -> None:
 
 def test_a_count_of_thirty_digits_is_not_rounded() -> None:
     assert count("123456789012345678901234567891") == 123456789012345678901234567891
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("0", 0), ("1", 1), ("9223372036854775807", 2**63 - 1)])
+def test_a_seed_is_what_every_generator_takes(text: str, wanted: int) -> None:
+    assert seed(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "1_0", "9223372036854775808", "9" * 5_000, "²", "٣", "x"])
+def test_what_no_generator_takes_is_no_seed(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        seed(text)
 
 
 @pytest.mark.parametrize(

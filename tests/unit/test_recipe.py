@@ -198,6 +198,15 @@ def test_the_newest_recipe_is_the_one_packed_last(paths: Paths) -> None:
     assert newest_recipe(paths) == "a"
 
 
+def test_the_newest_recipe_is_none_of_held_out_shards(paths: Paths) -> None:
+    publish_recipe(paths, replace(RECIPE, name="judge", split="holdout"))
+    with pytest.raises(DataError, match="only held-out ones: judge"):
+        newest_recipe(paths)
+    publish_recipe(paths, RECIPE)
+    os.utime(paths.recipes / "mix.toml", ns=(1, 1))
+    assert newest_recipe(paths) == "mix"
+
+
 def test_a_recipe_that_is_not_there_is_refused_with_those_there_are(paths: Paths) -> None:
     with pytest.raises(DataError, match="seen: no recipes"):
         load_recipe(paths, "mix")
