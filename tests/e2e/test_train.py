@@ -261,7 +261,8 @@ def test_what_cannot_be_trained_is_refused_and_leaves_no_run(root: Path, monkeyp
     ranks_file.unlink()
     with pytest.raises(DataError, match="there is no vocabulary 'tiny-bpe'"):
         here()
-    publish_vocab(Paths(root=root), "tiny-bpe", other, origin="another")
+    publish_vocab(Paths(root=root / "elsewhere"), "tiny-bpe", other, origin="another")
+    shutil.copytree(root / "elsewhere" / "data" / "vocab", root / "data" / "vocab", dirs_exist_ok=True)
     with pytest.raises(DataError, match="is not the one that recipe 'mix' was packed with"):
         here()
     ranks_file.unlink()
