@@ -80,20 +80,20 @@ def _n_rows(
 ) -> int:
     """How many rows the plan has. Raises BudgetError."""
     if request.budget_tokens is not None:
-        return _within(request.budget_tokens // request.seq_len, len(order), held, request)
+        return _within(request.budget_tokens // request.seq_len, len(order), sources, held, request)
     for unit, budget in (("loss-tokens", request.budget_loss_tokens), ("source-tokens", request.budget_source_tokens)):
         if budget is not None:
             reached = np.cumsum(_facts(sources, merge_shares(shares, order), unit))
             return _within_units(reached, unit, budget, shrink=request.on_short == "shrink")
     if request.on_short != "repeat":
-        return _within(len(order), len(order), held, request)
+        return _within(len(order), len(order), sources, held, request)
     # Everything once, and the shorter shares as often as that takes.
     turns = [np.flatnonzero(order == i) for i in range(len(held))]
     ends = [places[:n][-1:] for places, n in zip(turns, held, strict=True)]
     return max((int(end[0]) + 1 for end in ends if len(end)), default=len(order))
 
 
-def _within(wanted: int, feasible: int, held: Sequence[int], request: Request) -> int:
+def _within(wanted: int, feasible: int, sources: Sequence[SourceRows], held: Sequence[int], request: Request) -> int:
     if wanted == 0:
         raise BudgetError(
             "the budget is smaller than one row",
@@ -103,7 +103,7 @@ def _within(wanted: int, feasible: int, held: Sequence[int], request: Request) -
         )
     if wanted <= feasible or request.on_short == "shrink":
         return min(wanted, feasible)
-    raise _too_short(wanted, feasible, held, request)
+    raise _too_short(wanted, feasible, sources, held, request)
 
 
 def _within_units(reached: np.ndarray, unit: str, budget: int, *, shrink: bool) -> int:
@@ -120,17 +120,20 @@ def _within_units(reached: np.ndarray, unit: str, budget: int, *, shrink: bool) 
     )
 
 
-def _too_short(wanted: int, feasible: int, held: Sequence[int], request: Request) -> BudgetError:
+def _too_short(
+    wanted: int, feasible: int, sources: Sequence[SourceRows], held: Sequence[int], request: Request
+) -> BudgetError:
     needs = mixing.rows_of(request.mix, wanted)
     worst = max(range(len(needs)), key=lambda i: needs[i] - held[i])
-    name = "+".join(request.shares[worst])
+    share = [source.supply for source in sources if source.supply.source in request.shares[worst]]
+    n_shards = sum(len(supply.receipts) for supply in share)
     limit = f" in {request.max_passes} passes" if request.on_short == "repeat" else ""
     return BudgetError(
-        f"{name} cannot supply its share of this budget{limit}",
-        seen=f"{held[worst]:,} rows of {request.seq_len:,}",
+        f"{'+'.join(request.shares[worst])} cannot supply its share of this budget{limit}",
+        seen=f"{held[worst]:,} rows of {request.seq_len:,} in {n_shards:,} shards",
         wanted=f"about {needs[worst]:,} of the plan's {wanted:,} rows",
         fix=f"--tokens {feasible * request.seq_len} is the most this ratio allows; or"
-        f" --on-short repeat; or more shards: make shards SOURCE={request.shares[worst][0]} with a larger N",
+        f" --on-short repeat; or about {-(-n_shards * needs[worst] // held[worst]):,} shards like those held",
     )
 
 

@@ -11,19 +11,8 @@ Mathematics 32, 1980): with k states no count is ever further than 1 - 1/(2k - 2
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shortage:
-    """Why a plan cannot have the rows that were asked for."""
-
-    source: int
-    rows_wanted: int
-    rows_held: int
-    feasible_rows: int
 
 
 def reduce_weights(weights: Sequence[int]) -> tuple[int, ...]:
@@ -121,18 +110,3 @@ def order_by_units(weights: Sequence[int], units: Sequence[np.ndarray], n_rows: 
         given[chosen] += gives
         everything += gives
     return order
-
-
-def find_shortage(weights: Sequence[int], rows_held: Sequence[int], n_rows: int) -> Shortage | None:
-    """The source that falls shortest of `n_rows`, or None when all can give their share."""
-    needs = rows_of(weights, n_rows)
-    short = [need - held for need, held in zip(needs, rows_held, strict=True)]
-    worst = max(range(len(short)), key=short.__getitem__)
-    if short[worst] <= 0:
-        return None
-    return Shortage(
-        source=worst,
-        rows_wanted=needs[worst],
-        rows_held=rows_held[worst],
-        feasible_rows=feasible_rows(weights, rows_held),
-    )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from dataprep import intervals
+from dataprep import intervals, packing
 from dataprep.bins import FileFact, open_bin, open_document_ends, open_loss, read_receipt
 from dataprep.checks import Finding, file_faults, finding
 from dataprep.errors import QuernError
@@ -82,6 +82,7 @@ def _plan_recounted(paths: Paths, recipe: Recipe) -> list[str]:
         "tokens": (lines["length"].sum(), recipe.tokens),
         "segments": (len(segments), recipe.segments),
         "documents that end here": (lines["documents"].sum(), recipe.documents),
+        "split documents": (_split_documents(paths, recipe, segments), recipe.split_documents),
         "tokens, each once": (int(covered), sum(source.unique_tokens for source in recipe.sources)),
         "padding": (len(rows) * recipe.seq_len - lines["length"].sum(), recipe.pad_tokens),
         "rows longer than seq_len": (rows.filter(pl.col("length") > recipe.seq_len).height, 0),
@@ -89,6 +90,12 @@ def _plan_recounted(paths: Paths, recipe: Recipe) -> list[str]:
         "rows' hash": (hash_rows(segments, recipe.shards), recipe.rows_sha256),
     }
     return [f"{what}: {seen}, wanted {want}" for what, (seen, want) in comparisons.items() if seen != want]
+
+
+def _split_documents(paths: Paths, recipe: Recipe, segments: Segments) -> int:
+    numbers = np.unique(segments.shard).tolist()
+    ends = {i: _read(paths, recipe, recipe.shards[i]).ends for i in numbers}
+    return sum(packing.count_documents(segments[segments.shard == i], ends[i])[1] for i in numbers)
 
 
 def _prefixes(paths: Paths, recipe: Recipe) -> list[str]:

@@ -1,6 +1,7 @@
 """`dataprep.shards` on local sources: complete, incomplete, again, in parallel, and on bad files."""
 
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,32 @@ def test_any_number_of_workers_publishes_the_same_bytes(root: Path, tmp_path_fac
     assert mill(root, "--workers", "1") == 0
     assert mill(other, "--workers", "3") == 0
     assert published(root) == published(other)
+
+
+def test_any_number_of_workers_publishes_the_same_conversations_and_masks(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    rng, roots = random.Random(4), []
+    words = [text for text in sentences("words", 90) if text]
+    rows = [[{"role": r, "content": rng.choice(words)} for r in ("user", "assistant")] for _ in range(240)]
+    rows[7], rows[60] = rows[7][:1], [{"role": "robot", "content": "beep"}]
+    for workers in ("1", "3"):
+        root = tmp_path_factory.mktemp("chats")
+        publish_vocab(Paths(root=root), "tiny-bpe", byte_ranks(), origin="made by the tests")
+        (root / "chats").mkdir()
+        for i in range(3):
+            pq.write_table(pa.table({"messages": rows[80 * i : 80 * i + 80]}), root / f"chats/shard_{i}.parquet")
+        (root / "my.toml").write_text('[chats]\nkind = "local"\npath = "chats"\nmessages = "messages"\n')
+        asked = ["--source", "chats", "--n", "3", "--catalogue", str(root / "my.toml"), "--tokenizer", "tiny-bpe"]
+        assert run_in(root, shards.main, *asked, "--workers", workers) == 0
+        roots.append(root)
+    assert published(roots[0]) == published(roots[1])
+    masks = [file.read_bytes() for file in sorted((roots[0] / "data/bins").rglob("*.loss"))]
+    assert len(masks) == 3
+    assert all(set(mask) == {0, 1} for mask in masks)
+    assert ask(Paths(root=roots[0]), "SELECT reason, sum(documents)::BIGINT FROM excluded GROUP BY reason")[1] == [
+        ("unknown role", 1)
+    ]
 
 
 def test_a_second_call_makes_nothing_again(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

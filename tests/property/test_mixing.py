@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataprep.mixing import feasible_rows, find_shortage, one_period, reduce_weights, rows_of, source_order
+from dataprep.mixing import feasible_rows, one_period, order_by_units, reduce_weights, rows_of, source_order
 
 SETTINGS = settings(max_examples=120, deadline=None)
 weights = st.lists(st.integers(1, 60), min_size=1, max_size=12)
@@ -110,21 +110,34 @@ def test_feasible_rows_fit_and_one_more_row_does_not(mix_and_held: tuple[list[in
     assert any(need > have for need, have in zip(rows_of(mix, most + 1), held, strict=True))
 
 
+@st.composite
+def unequal_rows(draw: st.DrawFn) -> tuple[list[int], list[np.ndarray]]:
+    """Two to twelve weights, and for each source rows of 0 to some most units, dense or sparse."""
+    mix = draw(st.lists(st.integers(1, 60), min_size=2, max_size=12))
+    most, rng = draw(st.sampled_from([1, 5, 256])), np.random.default_rng(draw(st.integers(0, 9999)))
+    typical = [draw(st.sampled_from([0.0, 0.05, 0.5, 1.0])) for _ in mix]
+    return mix, [np.clip(rng.normal(t, 0.3, 150) * most, 0, most).astype(np.int64) for t in typical]
+
+
 @SETTINGS
-@given(mix_and_held=mixes_and_supplies(), n_rows=st.integers(0, 2000))
-def test_a_shortage_names_the_source_that_is_shortest_and_only_when_one_is(
-    mix_and_held: tuple[list[int], list[int]], n_rows: int
+@given(mix_and_units=unequal_rows())
+def test_every_prefix_of_unequal_rows_is_within_one_row_in_their_unit(
+    mix_and_units: tuple[list[int], list[np.ndarray]],
 ) -> None:
-    mix, held = mix_and_held
-    missing = [need - have for need, have in zip(rows_of(mix, n_rows), held, strict=True)]
-    shortage = find_shortage(mix, held, n_rows)
-    if shortage is None:
-        assert max(missing) <= 0
-        return
-    assert missing[shortage.source] == max(missing) > 0
-    assert (shortage.rows_wanted, shortage.rows_held) == (
-        rows_of(mix, n_rows)[shortage.source],
-        held[shortage.source],
-    )
-    assert shortage.feasible_rows < n_rows
-    assert find_shortage(mix, held, shortage.feasible_rows) is None
+    mix, units = mix_and_units
+    given_by, taken, total, everything = [0] * len(mix), [0] * len(mix), sum(mix), 0
+    largest = max(int(column.max()) for column in units)
+    for chosen in order_by_units(mix, units, 600).tolist():
+        row = int(units[chosen][taken[chosen]])
+        taken[chosen] += 1
+        given_by[chosen] += row
+        everything += row
+        off = [abs(mine * total - everything * part) for mine, part in zip(given_by, mix, strict=True)]
+        assert max(off) <= total * largest
+
+
+@given(mix=st.lists(st.integers(1, 20), min_size=1, max_size=8))
+def test_with_equal_rows_the_rule_of_units_is_the_rule_of_rows(mix: list[int]) -> None:
+    n_rows = sum(reduce_weights(mix))
+    ones = [np.ones(n_rows, dtype=np.int64)] * len(mix)
+    assert order_by_units(mix, ones, n_rows).tolist() == one_period(mix).tolist()

@@ -210,3 +210,14 @@ def test_documents_without_a_loss_target_are_excluded_and_counted() -> None:
     assert (recipe.loss_tokens, recipe.sources[0].excluded_tokens) == (4, 4)
     with pytest.raises(DataError, match="no loss token to give"):
         plan_of([[([4], [0] * 4)]], [1], seq_len=4, loss="assistant")
+
+
+def test_the_order_in_which_shards_arrived_does_not_matter(tmp_path: Path) -> None:
+    lengths, plans = [[5, 9, 30], [12, 1], [7, 7, 7, 40]], []
+    for arrival in ([0, 1, 2], [2, 0, 1]):
+        paths = Paths(root=tmp_path / str(arrival))
+        for number in arrival:
+            hold_shard(paths, "source0", number, lengths[number], loss=[1] * sum(lengths[number]))
+        asked = request([1], seq_len=8, strategy="best-fit", loss="assistant", unit="loss-tokens")
+        plans.append(make_plan(paths, VOCAB, asked, None)[0])
+    assert plans[0] == plans[1]
