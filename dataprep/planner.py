@@ -26,7 +26,7 @@ def make_plan(
     paths: Paths, vocab: Vocab, request: Request, name: str | None, *, only: frozenset[tuple[str, str]] | None = None
 ) -> tuple[Recipe, Segments]:
     """Decide the rows, from the (source, shard)s in `only` if given. Raises DataError or BudgetError."""
-    supplies = [load_supply(paths, vocab, source, request.split, only=only) for source in request.sources]
+    supplies = [load_supply(paths, vocab, source, request.split, only=only) for source in request.source_names]
     receipts = [receipt for supply in supplies for receipt in supply.receipts]
     shards = tuple(
         RecipeShard(

@@ -55,28 +55,10 @@ class RecipeSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A mixture, asked and got."""
+class Recipe(Request):
+    """A mixture: what was asked for, with what, and what it got."""
 
     name: str
-    # asked
-    mix: tuple[int, ...]
-    shares: tuple[tuple[str, ...], ...]
-    unit: str
-    budget_tokens: int | None
-    budget_loss_tokens: int | None
-    budget_source_tokens: int | None
-    split: str
-    seq_len: int
-    strategy: str
-    shuffle: str
-    long: str
-    loss: str
-    attention: str
-    on_short: str
-    max_passes: int
-    epochs: int
-    seed: int
     # with
     packer: int
     tokenizer: str

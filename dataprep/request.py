@@ -36,7 +36,7 @@ class Request:
     seed: int
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def source_names(self) -> tuple[str, ...]:
         """Every source, in the order asked."""
         return tuple(source for share in self.shares for source in share)
 
