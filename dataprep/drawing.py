@@ -99,7 +99,7 @@ def _within(wanted: int, feasible: int, sources: Sequence[SourceRows], held: Seq
             "the budget is smaller than one row",
             seen=f"{request.budget_tokens or 0:,} tokens, {sum(held):,} rows held",
             wanted=f"at least {request.seq_len:,} tokens, one row",
-            fix=f"--tokens {request.seq_len * sum(mixing.reduce_weights(request.mix))}, or a smaller --seq-len",
+            fix=f"--tokens {request.seq_len * min(sum(mixing.reduce_weights(request.mix)), feasible)}",
         )
     if wanted <= feasible or request.on_short == "shrink":
         return min(wanted, feasible)
@@ -128,12 +128,13 @@ def _too_short(
     share = [source.supply for source in sources if source.supply.source in request.shares[worst]]
     n_shards = sum(len(supply.receipts) for supply in share)
     limit = f" in {request.max_passes} passes" if request.on_short == "repeat" else ""
+    more = f"--max-passes {request.max_passes * 2}" if request.on_short == "repeat" else "--on-short repeat"
     return BudgetError(
         f"{'+'.join(request.shares[worst])} cannot supply its share of this budget{limit}",
         seen=f"{held[worst]:,} rows of {request.seq_len:,} in {n_shards:,} shards",
         wanted=f"about {needs[worst]:,} of the plan's {wanted:,} rows",
         fix=f"--tokens {feasible * request.seq_len} is the most this ratio allows; or"
-        f" --on-short repeat; or about {-(-n_shards * needs[worst] // held[worst]):,} shards like those held",
+        f" {more}; or about {-(-n_shards * needs[worst] // held[worst]):,} shards like those held",
     )
 
 

@@ -4,16 +4,17 @@ In:  recipes, their plans, journals and checkpoints. Out: findings, PASS or FAIL
 Holds: counts come from the plan's own lines and from checkpoints, never from the recipe under test.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from dataprep import intervals, packing
-from dataprep.bins import FileFact, open_bin, open_document_ends, open_loss, read_receipt
+from dataprep import intervals
+from dataprep.bins import FileFact, Receipt, open_bin, open_document_ends, open_loss, read_receipt
 from dataprep.checks import Finding, file_faults, finding
+from dataprep.counting import count_part
 from dataprep.errors import QuernError
 from dataprep.harvest import journal_files
 from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_weights
@@ -21,7 +22,7 @@ from dataprep.packing import Segments
 from dataprep.paths import Paths
 from dataprep.plan import hash_rows, open_plan
 from dataprep.publish import read_json
-from dataprep.recipe import Recipe, RecipeShard, read_recipe, recipe_names
+from dataprep.recipe import TOTALS, Recipe, RecipeShard, read_recipe, recipe_names
 from dataprep.rows import ShardText, documents_ended
 from dataprep.sql import ask
 
@@ -65,57 +66,68 @@ def _shards_unchanged(paths: Paths, recipe: Recipe) -> list[str]:
 
 
 def _plan_recounted(paths: Paths, recipe: Recipe) -> list[str]:
-    """Rows, tokens, padding and loss tokens counted again from the plan, and the rows' own hash."""
-    segments = _all_segments(paths, recipe)
-    lines = _lines(paths, recipe, segments)
-    rows = lines.group_by("row", maintain_order=True).agg(
-        pl.col("length", "loss").sum(), pl.col("source").n_unique().alias("sources")
-    )
-    by_source = lines.group_by("source").agg(pl.col("row").n_unique(), pl.col("length", "loss").sum())
-    found = {line["source"]: (line["row"], line["length"], line["loss"]) for line in by_source.iter_rows(named=True)}
-    wanted = {s.source: (s.plan_rows, s.tokens, s.loss_tokens) for s in recipe.sources if s.plan_rows}
-    covered = intervals.covered_tokens(segments, len(recipe.shards)).sum()
+    """Everything the recipe states that its plan can tell, counted again from the plan."""
+    segments, texts = _all_segments(paths, recipe), _texts(paths, recipe)
+    rows = _rows(recipe, segments, texts)
     comparisons = {
-        "(rows, tokens, loss tokens) by source": (found, wanted),
         "row numbers": (rows["row"].to_list() == list(range(recipe.plan_rows)), True),
         "sources in a row": (rows["sources"].max(), 1),
-        "tokens": (lines["length"].sum(), recipe.tokens),
-        "segments": (len(segments), recipe.segments),
-        "documents that end here": (lines["documents"].sum(), recipe.documents),
-        "split documents": (_split_documents(paths, recipe, segments), recipe.split_documents),
-        "tokens, each once": (int(covered), sum(source.unique_tokens for source in recipe.sources)),
-        "padding": (len(rows) * recipe.seq_len - lines["length"].sum(), recipe.pad_tokens),
         "rows longer than seq_len": (rows.filter(pl.col("length") > recipe.seq_len).height, 0),
         "rows without a loss target": (rows.filter(pl.col("loss") == 0).height, 0),
         "rows' hash": (hash_rows(segments, recipe.shards), recipe.rows_sha256),
+        "segments": (len(segments), recipe.segments),
+        "ids": (_ids(paths, recipe), (recipe.vocab_size, recipe.end_id, recipe.pad_id)),
     }
-    return [f"{what}: {seen}, wanted {want}" for what, (seen, want) in comparisons.items() if seen != want]
+    for total in TOTALS:
+        of_sources = sum(getattr(source, total) for source in recipe.sources)
+        comparisons[f"{total} of all sources"] = (of_sources, getattr(recipe, total))
+    for source in recipe.sources:
+        found = count_part(_part(recipe, segments, source.source), texts, recipe)
+        share = recipe.share_of(source.source)
+        found |= {"share": share, "asked": recipe.mix[share]}
+        comparisons |= {f"{source.source}: {key}": (count, getattr(source, key)) for key, count in found.items()}
+    return [f"{what}: {seen}, stated {want}" for what, (seen, want) in comparisons.items() if seen != want] + [
+        f"{what} is over its budget" for what in _over_budget(recipe)
+    ]
 
 
-def _split_documents(paths: Paths, recipe: Recipe, segments: Segments) -> int:
-    numbers = np.unique(segments.shard).tolist()
-    ends = {i: _read(paths, recipe, recipe.shards[i]).ends for i in numbers}
-    return sum(packing.count_documents(segments[segments.shard == i], ends[i])[1] for i in numbers)
+def _ids(paths: Paths, recipe: Recipe) -> tuple[int, int, int]:
+    """Vocabulary size, end id and pad id, as the first planned shard's receipt has them."""
+    tokenizer = _receipt(paths, recipe, recipe.shards[0]).tokenizer
+    return tokenizer.vocab_size, tokenizer.end_id, tokenizer.vocab_size - 1
+
+
+def _over_budget(recipe: Recipe) -> list[str]:
+    spent = {
+        "budget_tokens": recipe.plan_rows * recipe.seq_len,
+        "budget_source_tokens": recipe.tokens,
+        "budget_loss_tokens": recipe.loss_tokens,
+    }
+    return [key for key, count in spent.items() if count > (getattr(recipe, key) or count) * recipe.epochs]
 
 
 def _prefixes(paths: Paths, recipe: Recipe) -> list[str]:
     """After every row of an epoch, each share is within one row of its part, in the unit asked, in integers."""
-    lines = _lines(paths, recipe, _all_segments(paths, recipe))
-    unit = {"tokens": pl.lit(1), "loss-tokens": pl.col("loss").sum(), "documents": pl.col("documents").sum()}
-    rows = lines.group_by("row", maintain_order=True).agg(pl.col("source").first(), unit[recipe.unit].alias("units"))
-    share_of = {source: i for i, share in enumerate(recipe.shares) for source in share}
-    shares = np.array([share_of[source] for source in rows["source"].to_list()])
-    units, faults = rows["units"].to_numpy().astype(np.int64), []
-    n_rows = recipe.plan_rows // recipe.epochs
-    for first in range(0, recipe.plan_rows, n_rows):
+    rows = _rows(recipe, _all_segments(paths, recipe), _texts(paths, recipe))
+    if rows.height == 0 or recipe.epochs < 1 or rows.height % recipe.epochs:
+        return [f"{rows.height} rows are not {recipe.epochs} epochs"]
+    columns = {"tokens": pl.lit(1), "loss-tokens": pl.col("loss"), "documents": pl.col("documents")}
+    units = rows.select(columns[recipe.unit].alias("unit")).to_series().to_numpy().astype(np.int64)
+    units = np.broadcast_to(units, rows.height)
+    shares = np.array([recipe.share_of(source) for source in rows["source"].to_list()])
+    n_rows = rows.height // recipe.epochs
+    largest = int(units.max())
+    faults = [f"a row gives {largest}, {recipe.largest_row} is stated"] if largest > recipe.largest_row else []
+    for first in range(0, rows.height, n_rows):
         epoch = slice(first, first + n_rows)
         faults += _off_share(recipe, shares[epoch], units[epoch])
     return faults
 
 
 def _off_share(recipe: Recipe, shares: np.ndarray, units: np.ndarray) -> list[str]:
-    total, everything, one_row = sum(recipe.mix), np.cumsum(units), int(units.max())
-    faults = []
+    """Shares further off than the largest row held gives: the bound of `mixing`, whatever was drawn of it."""
+    total, everything = sum(recipe.mix), np.cumsum(units)
+    one_row, faults = max(1, recipe.largest_row), []
     for i, part in enumerate(recipe.mix):
         off = np.abs(np.cumsum(units * (shares == i)) * total - everything * part)
         if (off > total * one_row).any():
@@ -125,18 +137,22 @@ def _off_share(recipe: Recipe, shares: np.ndarray, units: np.ndarray) -> list[st
 
 
 def _repeats(paths: Paths, recipe: Recipe) -> list[str]:
-    """No token is in two places of one pass: none occurs more often than there are passes."""
-    segments = _all_segments(paths, recipe)
+    """No token is in two places of one pass; without repeats each occurs once an epoch, exactly."""
+    segments, faults = _all_segments(paths, recipe), []
     allowed = recipe.epochs * (recipe.max_passes if recipe.on_short == "repeat" else 1)
-    faults = []
     for source in recipe.sources:
-        numbers = [i for i, shard in enumerate(recipe.shards) if shard.source == source.source]
-        found = intervals.max_cover(segments[np.isin(segments.shard, numbers)])
-        if found > allowed or max(1, found) != source.passes:
-            faults.append(
-                f"a token of {source.source} occurs {found} times, {source.passes} passes of {allowed} stated"
-            )
+        part = _part(recipe, segments, source.source)
+        found, unique = intervals.max_cover(part), int(intervals.covered_tokens(part, len(recipe.shards)).sum())
+        if found > allowed:
+            faults.append(f"a token of {source.source} occurs {found} times, {allowed} passes were allowed")
+        if recipe.on_short != "repeat" and int(part.length.sum()) != unique * recipe.epochs:
+            faults.append(f"tokens of {source.source} do not occur once in each of {recipe.epochs} epochs")
     return faults
+
+
+def _part(recipe: Recipe, segments: Segments, source: str) -> Segments:
+    numbers = [i for i, shard in enumerate(recipe.shards) if shard.source == source]
+    return segments[np.isin(segments.shard, numbers)]
 
 
 def _conservation(paths: Paths) -> Finding:
@@ -190,24 +206,33 @@ def _all_segments(paths: Paths, recipe: Recipe) -> Segments:
     return open_plan(paths, recipe).segments(0, recipe.plan_rows)
 
 
-def _lines(paths: Paths, recipe: Recipe, segments: Segments) -> pl.DataFrame:
-    """The plan's lines with what each gives: loss tokens and documents that end in it."""
-    texts = [_read(paths, recipe, shard) for shard in recipe.shards]
+def _rows(recipe: Recipe, segments: Segments, texts: Sequence[ShardText]) -> pl.DataFrame:
+    """A line per row: its source, and the tokens, loss tokens and documents that it gives."""
     masked = recipe.loss == "assistant"
     loss = intervals.loss_counts(segments, lambda i: texts[i].loss) if masked else segments.length
     names = pl.DataFrame({"source": [shard.source for shard in recipe.shards]})
-    numbers = {
-        "row": segments.row,
-        "length": segments.length,
-        "loss": loss,
-        "documents": documents_ended(segments, texts),
-    }
+    ended = documents_ended(segments, texts)
+    numbers = {"row": segments.row, "length": segments.length, "loss": loss, "documents": ended}
     columns = pl.DataFrame({name: values.astype(np.int64) for name, values in numbers.items()})
-    return pl.concat([columns, names[segments.shard]], how="horizontal")
+    return (
+        pl.concat([columns, names[segments.shard]], how="horizontal")
+        .group_by("row", maintain_order=True)
+        .agg(
+            pl.col("length", "loss", "documents").sum(),
+            pl.col("source").n_unique().alias("sources"),
+            pl.col("source").first(),
+        )
+    )
 
 
-def _read(paths: Paths, recipe: Recipe, shard: RecipeShard) -> ShardText:
-    folder = paths.bins(recipe.tokenizer, shard.source)
-    receipt = read_receipt(folder / f"{shard.shard}.json")
-    loss = open_loss(folder, receipt) if recipe.loss == "assistant" else None
-    return ShardText(tokens=shard.tokens, ends=open_document_ends(folder, receipt), loss=loss)
+def _texts(paths: Paths, recipe: Recipe) -> list[ShardText]:
+    texts = []
+    for shard in recipe.shards:
+        receipt, folder = _receipt(paths, recipe, shard), paths.bins(recipe.tokenizer, shard.source)
+        loss = open_loss(folder, receipt) if recipe.loss == "assistant" else None
+        texts.append(ShardText(tokens=shard.tokens, ends=open_document_ends(folder, receipt), loss=loss))
+    return texts
+
+
+def _receipt(paths: Paths, recipe: Recipe, shard: RecipeShard) -> Receipt:
+    return read_receipt(paths.bins(recipe.tokenizer, shard.source) / f"{shard.shard}.json")

@@ -7,15 +7,17 @@ tokens = planned at least once + excluded + held out + left over + dropped.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from dataprep import bins, intervals, packing, plan
+from dataprep import bins, packing, plan
+from dataprep.counting import count_part
 from dataprep.drawing import Draws, draw
 from dataprep.errors import DataError
 from dataprep.packing import Segments
 from dataprep.paths import Paths
-from dataprep.recipe import Recipe, RecipeShard, RecipeSource
+from dataprep.recipe import TOTALS, Recipe, RecipeShard, RecipeSource
 from dataprep.request import Request
 from dataprep.rows import ShardText, SourceRows, fill_source
 from dataprep.supply import Supply, load_supply
@@ -48,7 +50,9 @@ def make_plan(
     segments = packing.merge(parts)
     got = tuple(_counts(source, part, texts, request) for source, part in zip(sources, parts, strict=True))
 
-    recipe = _recipe(vocab, request, shards=shards, got=got, segments=segments)
+    # A row is the unit of `tokens`; in the others rows differ, and the largest of those held bounds every prefix.
+    largest_row = 1 if request.unit == "tokens" else max(int(source.units(request.unit).max()) for source in sources)
+    recipe = _recipe(vocab, request, shards=shards, got=got, segments=segments, largest_row=largest_row)
     return replace(recipe, name=name or _default_name(recipe)), segments
 
 
@@ -65,11 +69,12 @@ def _numbers(shards: Sequence[RecipeShard], supply: Supply) -> list[int]:
 def _check_something(source: SourceRows, request: Request) -> None:
     if source.n_rows == 0:
         what = "loss token" if request.loss == "assistant" else "token"
+        cut = " --long split, or a larger --seq-len, or" if request.long == "truncate" else ""
         raise DataError(
             f"{source.supply.source} has no {what} to give",
             seen=f"{source.supply.tokens:,} tokens in {len(source.supply.receipts)} shards",
             wanted=f"at least one {what}",
-            fix="leave it out of --sources, or bring more of it: make shards with a larger N",
+            fix=f"leave it out of --sources, or{cut} bring more of it: make shards with a larger N",
         )
 
 
@@ -85,39 +90,18 @@ def _placed(source: SourceRows, draws: Draws, number: int) -> Segments:
 
 
 def _counts(source: SourceRows, part: Segments, texts: Sequence[ShardText], request: Request) -> RecipeSource:
-    supply, drawn_rows = source.supply, len(np.unique(part.row))
-    documents = [packing.count_documents(part[part.shard == i], texts[i].ends) for i in np.unique(part.shard)]
-    tokens = int(part.length.sum(dtype=np.int64))
-    unique_tokens = int(intervals.covered_tokens(part, len(texts)).sum())
-    dropped_tokens = _cut_off(part, texts) if request.long == "truncate" and request.strategy != "concat" else 0
-    loss = intervals.loss_counts(part, lambda i: texts[i].loss) if request.loss == "assistant" else part.length
+    supply, counts = source.supply, count_part(part, texts, request)
+    share = request.share_of(supply.source)
+    used = counts["unique_tokens"] + counts["dropped_tokens"] + source.excluded_tokens
     return RecipeSource(
         source=supply.source,
-        share=request.share_of(supply.source),
-        asked=request.mix[request.share_of(supply.source)],
-        plan_rows=drawn_rows,
-        tokens=tokens,
-        unique_tokens=unique_tokens,
-        loss_tokens=int(loss.sum(dtype=np.int64)),
-        pad_tokens=drawn_rows * request.seq_len - tokens,
-        documents=sum(ended for ended, _ in documents),
-        split_documents=sum(split for _, split in documents),
-        passes=max(1, intervals.max_cover(part)),
+        share=share,
+        asked=request.mix[share],
         excluded_tokens=source.excluded_tokens,
         held_out_tokens=supply.held_out_tokens,
-        left_over_tokens=supply.tokens - unique_tokens - source.excluded_tokens - dropped_tokens,
-        dropped_tokens=dropped_tokens,
+        left_over_tokens=supply.tokens - used,
+        **counts,
     )
-
-
-def _cut_off(part: Segments, texts: Sequence[ShardText]) -> int:
-    """Tokens behind the cut of the truncated documents that are in the plan, each once."""
-    dropped = 0
-    for shard in np.unique(part.shard):
-        stops = np.unique((part.start + part.length)[part.shard == shard])
-        ends = texts[shard].ends.astype(np.int64)
-        dropped += int((ends[np.searchsorted(ends, stops)] - stops).sum())
-    return dropped
 
 
 def _recipe(
@@ -127,8 +111,10 @@ def _recipe(
     shards: tuple[RecipeShard, ...],
     got: tuple[RecipeSource, ...],
     segments: Segments,
+    largest_row: int,
 ) -> Recipe:
     """The recipe, all but its name and its plan's size and hash, which only publishing can tell."""
+    totals: dict[str, Any] = {name: sum(getattr(source, name) for source in got) for name in TOTALS}
     return Recipe(
         name="",
         **vars(request),
@@ -138,14 +124,9 @@ def _recipe(
         vocab_size=vocab.vocab_size,
         end_id=vocab.end_id,
         pad_id=vocab.pad_id,
-        plan_rows=sum(source.plan_rows for source in got),
+        **totals,
         segments=len(segments),
-        tokens=sum(source.tokens for source in got),
-        loss_tokens=sum(source.loss_tokens for source in got),
-        pad_tokens=sum(source.pad_tokens for source in got),
-        dropped_tokens=sum(source.dropped_tokens for source in got),
-        documents=sum(source.documents for source in got),
-        split_documents=sum(source.split_documents for source in got),
+        largest_row=largest_row,
         plan_bytes=0,
         plan_sha256="",
         rows_sha256=plan.hash_rows(segments, shards),

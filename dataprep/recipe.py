@@ -69,6 +69,7 @@ class Recipe(Request):
     # got
     plan_rows: int
     segments: int
+    largest_row: int  # what one row held gives at most, in the ratio's unit: how far a prefix may be off
     tokens: int
     loss_tokens: int
     pad_tokens: int
@@ -95,6 +96,11 @@ class Recipe(Request):
         return _hash(asdict(self))
 
 
+# What a recipe states of all its sources together.
+TOTALS = (
+    *("plan_rows", "tokens", "loss_tokens", "pad_tokens", "dropped_tokens"),
+    *("documents", "split_documents"),
+)
 _ASKED = tuple(field.name for field in fields(Request))
 _BUDGETS = ("budget_tokens", "budget_loss_tokens", "budget_source_tokens")
 

@@ -86,9 +86,16 @@ def overstate_recipe(root: Path) -> None:
     publish_recipe(Paths(root=root), replace(recipe, tokens=recipe.tokens + 1))
 
 
-def overstate_documents(root: Path) -> None:
+def state(root: Path, **lies: int) -> None:
+    """Publish the recipe with other numbers and all its hashes in order."""
+    publish_recipe(Paths(root=root), replace(load_recipe(Paths(root=root), "mix"), **lies))
+
+
+def state_of_alpha(root: Path, **added: int) -> None:
+    """The same for a number of one source."""
     recipe = load_recipe(Paths(root=root), "mix")
-    publish_recipe(Paths(root=root), replace(recipe, documents=recipe.documents + 1))
+    alpha = replace(recipe.sources[0], **{key: getattr(recipe.sources[0], key) + n for key, n in added.items()})
+    publish_recipe(Paths(root=root), replace(recipe, sources=(alpha, recipe.sources[1])))
 
 
 def misplace_left_over(root: Path) -> None:
@@ -143,9 +150,37 @@ DAMAGE: dict[Callable[[Path], None], tuple[list[str], set[str]]] = {
     ),
     edit_recipe: ([], {"recipes are as packed"}),
     overstate_recipe: ([], {"plans hold what their recipes say"}),
-    overstate_documents: ([], {"plans hold what their recipes say"}),
     misplace_left_over: ([], {"tokens = planned + excluded + held out + left over + dropped"}),
 }
+
+
+LIES = ["documents", "split_documents", "segments", "loss_tokens", "pad_tokens", "dropped_tokens", "plan_rows"]
+LIES += ["vocab_size", "end_id", "pad_id"]
+LIES_OF_A_SOURCE = ["share", "asked", "plan_rows", "tokens", "unique_tokens", "loss_tokens", "pad_tokens", "documents"]
+LIES_OF_A_SOURCE += ["split_documents", "passes", "dropped_tokens"]
+
+
+@pytest.mark.parametrize("key", LIES)
+def test_a_recipe_that_states_another_number_fails(root: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    state(root, **{key: getattr(load_recipe(Paths(root=root), "mix"), key) + 1})
+    assert "plans hold what their recipes say" in failed(root, capsys)
+
+
+@pytest.mark.parametrize("key", LIES_OF_A_SOURCE)
+def test_a_source_of_which_another_number_is_stated_fails(
+    root: Path, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state_of_alpha(root, **{key: 1})
+    assert "plans hold what their recipes say" in failed(root, capsys)
+
+
+def test_epochs_and_budgets_that_were_not_kept_fail(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state(root, epochs=3)
+    assert "every prefix is within one row of its share" in failed(root, capsys)
+    state(root, epochs=2)
+    assert "no token is planned twice in a pass" in failed(root, capsys)
+    state(root, epochs=1, budget_tokens=640)
+    assert "plans hold what their recipes say" in failed(root, capsys)
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)

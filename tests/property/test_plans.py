@@ -98,7 +98,8 @@ def test_a_plan_of_any_kind_is_what_its_recipe_says(
     assert_every_token_is_accounted_for(recipe, held)
     source_of = {row: int(recipe.shards[shard].source.removeprefix("source")) for row, shard, _ in found}
     units = [1 if asked["unit"] == "tokens" else by_row[row][asked["unit"]] for row in range(recipe.plan_rows)]
-    assert_prefixes_hold(mix, [source_of[row] for row in range(recipe.plan_rows)], units)
+    assert max(units) <= recipe.largest_row
+    assert_prefixes_hold(mix, [source_of[row] for row in range(recipe.plan_rows)], units, recipe.largest_row)
 
 
 def assert_every_token_is_accounted_for(recipe: Recipe, held: Held) -> None:
@@ -108,13 +109,13 @@ def assert_every_token_is_accounted_for(recipe: Recipe, held: Held) -> None:
         assert source.left_over_tokens >= 0
 
 
-def assert_prefixes_hold(mix: list[int], sources: list[int], units: list[int]) -> None:
+def assert_prefixes_hold(mix: list[int], sources: list[int], units: list[int], one_row: int) -> None:
     total, everything, given_by = sum(mix), 0, [0] * len(mix)
     for source, unit in zip(sources, units, strict=True):
         everything += unit
         given_by[source] += unit
         for part, mine in zip(mix, given_by, strict=True):
-            assert abs(mine * total - everything * part) <= total * max(units)
+            assert abs(mine * total - everything * part) <= total * one_row
 
 
 @SETTINGS

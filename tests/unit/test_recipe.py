@@ -65,6 +65,7 @@ RECIPE = Recipe(
     pad_id=271,
     plan_rows=9,
     segments=12,
+    largest_row=1,
     tokens=570,
     loss_tokens=570,
     pad_tokens=6,
