@@ -198,6 +198,26 @@ def open_loss(folder: Path, receipt: Receipt) -> np.ndarray | None:
     return _map(folder / receipt.loss.name, LOSS, receipt.tokens)
 
 
+def open_planned_loss(
+    paths: Paths, tokenizer: str, source: str, shard: str, *, loss_sha256: str | None
+) -> np.ndarray | None:
+    """The loss mask that was planned with; None where the plan knew of none.
+
+    Raises DataError when the shard's mask is another one: the same tokens may have been given other roles.
+    """
+    folder = paths.bins(tokenizer, source)
+    receipt = read_receipt(folder / f"{shard}.json")
+    found = receipt.loss.sha256 if receipt.loss else None
+    if found != loss_sha256:
+        raise DataError(
+            f"the loss mask of {shard} of {source} changed after the plan was made",
+            seen=f"sha256 {found[:12]}…" if found else "no mask",
+            wanted=f"sha256 {loss_sha256[:12]}…" if loss_sha256 else "no mask",
+            fix="python -m dataprep.pack … (a new plan), or bring the planned shard back",
+        )
+    return open_loss(folder, receipt)
+
+
 def _map(file: Path, dtype: np.dtype, count: int) -> np.ndarray:
     if count == 0:
         return np.empty(0, dtype=dtype)  # an empty file cannot be mapped

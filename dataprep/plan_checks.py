@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from dataprep import intervals
-from dataprep.bins import FileFact, Receipt, open_bin, open_document_ends, open_loss, read_receipt
+from dataprep.bins import FileFact, Receipt, open_bin, open_document_ends, open_loss, open_planned_loss, read_receipt
 from dataprep.checks import Finding, file_faults, finding
 from dataprep.counting import count_part
 from dataprep.errors import QuernError
@@ -60,6 +60,9 @@ def _shards_unchanged(paths: Paths, recipe: Recipe) -> list[str]:
         wanted = {"tokens": shard.tokens, "bin_sha256": shard.bin_sha256}
         try:
             open_bin(paths, recipe.tokenizer, shard.source, shard.shard, **wanted)
+            if recipe.loss == "assistant":
+                where = (paths, recipe.tokenizer, shard.source, shard.shard)
+                open_planned_loss(*where, loss_sha256=shard.loss_sha256)
         except QuernError as error:
             faults.append(error.what)
     return faults

@@ -11,7 +11,7 @@ import numpy as np
 from dataprep.bins import FileFact, read_receipt
 from dataprep.paths import Paths
 from dataprep.publish import publish_bytes, sha256_file
-from dataprep.recipe import Recipe, load_recipe, publish_recipe
+from dataprep.recipe import Recipe, RecipeShard, load_recipe, publish_recipe
 
 
 def write_mask(root: Path, source: str, shard: str) -> np.ndarray:
@@ -32,6 +32,13 @@ def publish_variant(root: Path, name: str, **changes: Any) -> Recipe:
     """A recipe over the rows of `mix`, told otherwise."""
     paths = Paths(root=root)
     recipe = replace(load_recipe(paths, "mix"), name=name, **changes)
+    if recipe.loss == "assistant":
+        recipe = replace(recipe, shards=tuple(_with_mask(paths, shard) for shard in recipe.shards))
     shutil.copyfile(paths.plans / "mix.parquet", paths.plans / f"{name}.parquet")
     publish_recipe(paths, recipe)
     return recipe
+
+
+def _with_mask(paths: Paths, shard: RecipeShard) -> RecipeShard:
+    loss = read_receipt(paths.bins("tiny-bpe", shard.source) / f"{shard.shard}.json").loss
+    return replace(shard, loss_sha256=loss.sha256 if loss else None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dataprep.bins import open_bin, open_loss, read_receipt
+from dataprep.bins import open_bin, open_planned_loss
 from dataprep.errors import DataError
 from dataprep.packing import Segments
 from dataprep.paths import Paths
@@ -141,8 +141,7 @@ def _open_mask(paths: Paths, recipe: Recipe, shard: RecipeShard) -> np.ndarray |
     """The shard's loss mask; None where every token counts: by the recipe's policy, or for want of roles."""
     if recipe.loss == "all":
         return None
-    folder = paths.bins(recipe.tokenizer, shard.source)
-    return open_loss(folder, read_receipt(folder / f"{shard.shard}.json"))
+    return open_planned_loss(paths, recipe.tokenizer, shard.source, shard.shard, loss_sha256=shard.loss_sha256)
 
 
 def handed_out(loader: Loader, batch: Batch, rank: int) -> list[Segments]:

@@ -1,5 +1,6 @@
 """Rows against a naive reader of the plan's parquet; batches against their own suggestions."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from conftest import run_in
 from hypothesis import given
 from hypothesis import strategies as st
 from masked import publish_variant, write_mask
 
+from dataprep import verify
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
@@ -202,3 +205,17 @@ def test_a_presets_own_batch_is_the_same_step_on_any_number_of_ranks(name: str, 
 
     rows = chosen(1).rows
     assert all(chosen(world_size).rows == rows for world_size in (2, 4) if rows % world_size == 0)
+
+
+def test_a_mask_other_than_the_planned_one_is_refused_by_trainer_and_verify(
+    packed_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(packed_root, root)
+    recipe = publish_variant(root, "chats", loss="assistant")
+    write_mask(root, "alpha", "shard_00001")  # the same tokens, with roles of which the plan knows nothing
+    with pytest.raises(DataError, match="loss mask of shard_00001 of alpha changed after the plan was made"):
+        Loader(Paths(root=root), recipe)
+    assert run_in(root, verify.main, "--json") == 3
+    failed = {finding["name"] for finding in json.loads(capsys.readouterr().out) if not finding["passed"]}
+    assert "planned shards are unchanged" in failed
