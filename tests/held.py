@@ -30,29 +30,36 @@ def hold_shard(
         (folder / f"{name}.{suffix}").write_bytes(content)
         digest = hashlib.sha256(f"{source}{number}".encode() + content).hexdigest()
         facts[suffix] = FileFact(name=f"{name}.{suffix}", bytes=len(content), sha256=digest)
+    counts = {"documents": len(lengths), "empty_documents": lengths.count(0), "tokens": tokens}
+    publish_receipt(
+        folder, source, name, facts, split=split, loss_tokens=tokens if loss is None else sum(loss), **counts
+    )
+    return tokens
+
+
+def publish_receipt(
+    folder: Path, source: str, shard: str, facts: dict[str, FileFact | None], *, split: str = "train", **counts: int
+) -> None:
+    """A receipt with the counts given; of what plans never read, the least that is allowed."""
     receipt = Receipt(
         source=source,
-        shard=name,
+        shard=shard,
         split=split,
         origin=Origin(kind="local", repo=None, revision=None, licence="none", layout="text", columns=("text",)),
         encoder=1,
-        file=FileFact(name=f"{name}.parquet", bytes=1, sha256="0" * 64),
+        file=FileFact(name=f"{shard}.parquet", bytes=1, sha256="0" * 64),
         tokenizer=TokenizerFact(
             name=VOCAB.name, fingerprint=VOCAB.fingerprint, vocab_size=VOCAB.vocab_size, end_id=VOCAB.end_id
         ),
-        documents=len(lengths),
-        empty_documents=lengths.count(0),
         excluded={},
         unsupervised_documents=0,
-        text_bytes=tokens,
-        tokens=tokens,
-        end_tokens=len(lengths) - lengths.count(0),
-        loss_tokens=tokens if loss is None else sum(loss),
+        text_bytes=counts["tokens"],
+        end_tokens=counts["documents"] - counts["empty_documents"],
         oracle=Oracle(documents=0, tokens=0),
+        **counts,
         **facts,  # type: ignore[arg-type]
     )
-    (folder / f"{name}.json").write_text(json.dumps(asdict(receipt)))
-    return tokens
+    (folder / f"{shard}.json").write_text(json.dumps(asdict(receipt)))
 
 
 def request(mix: list[int], *, seq_len: int, **changed: Any) -> Request:

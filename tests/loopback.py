@@ -7,14 +7,22 @@ Holds: a fault is asked for by name and path, once per entry: hub.faults["data/a
      hub.broken["data/a.parquet"] = "flip" never heals. Faults: 503 · cut · short · flip · html · stall.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+
+from dataprep import retry
+from dataprep.paths import Paths
 
 REPO = "someone/texts"
 COMMIT = "a" * 40
@@ -238,3 +246,21 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in {"cut", "stall"}:
             self.close_connection = True
             time.sleep(0.01)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, root: Path, entry: str) -> Paths:
+    """A root with one catalogue entry, no account, no cache, and no waiting between tries."""
+    monkeypatch.setenv("DATAPREP_ROOT", str(root))
+    monkeypatch.setenv("HF_HOME", str(root / "hf"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(retry, "BACKOFF_S", 0.0)
+    (root / "my.toml").write_text(entry)
+    return Paths(root=root)
+
+
+@contextlib.contextmanager
+def serving(monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]) -> Iterator[Loopback]:
+    """The hub that the client finds."""
+    with Loopback(dict(files)) as loopback:
+        monkeypatch.setenv("HF_ENDPOINT", loopback.endpoint)
+        yield loopback

@@ -6,23 +6,21 @@ Run: python tests/bench/plan_10b.py [--shards 178] [--strategies concat,best-fit
 """
 
 import argparse
-import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/held.py
 
-from held import VOCAB, request
+from held import VOCAB, publish_receipt, request
 
 from dataprep import planner
-from dataprep.bins import FileFact, Oracle, Origin, Receipt, TokenizerFact
+from dataprep.bins import FileFact
 from dataprep.paths import Paths
 from dataprep.plan import publish_plan
 
@@ -45,33 +43,13 @@ def hold(paths: Paths, n_shards: int) -> None:
         with (folder / f"{name}.bin").open("wb") as file:
             file.truncate(2 * tokens)
         ends.tofile(folder / f"{name}.docs")
-        facts = {
+        facts: dict[str, FileFact | None] = {
             "bin": FileFact(name=f"{name}.bin", bytes=2 * tokens, sha256=f"{number:064d}"),
             "docs": FileFact(name=f"{name}.docs", bytes=8 * len(ends), sha256=f"{number:064d}"),
+            "loss": None,
         }
-        receipt = Receipt(
-            source=source,
-            shard=name,
-            split="train",
-            origin=Origin(kind="local", repo=None, revision=None, licence="none", layout="text", columns=("text",)),
-            encoder=1,
-            file=FileFact(name=f"{name}.parquet", bytes=1, sha256="0" * 64),
-            tokenizer=TokenizerFact(
-                name=VOCAB.name, fingerprint=VOCAB.fingerprint, vocab_size=VOCAB.vocab_size, end_id=VOCAB.end_id
-            ),
-            documents=len(ends),
-            empty_documents=0,
-            excluded={},
-            unsupervised_documents=0,
-            text_bytes=4 * tokens,
-            tokens=tokens,
-            end_tokens=len(ends),
-            loss_tokens=tokens,
-            loss=None,
-            oracle=Oracle(documents=0, tokens=0),
-            **facts,
-        )
-        (folder / f"{name}.json").write_text(json.dumps(asdict(receipt)))
+        counts = {"documents": len(ends), "empty_documents": 0, "tokens": tokens, "loss_tokens": tokens}
+        publish_receipt(folder, source, name, facts, **counts)
 
 
 def measure(root: Path, strategy: str) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback import COMMIT, HTML, Loopback, shard_bytes
+from loopback import COMMIT, HTML, Loopback, serving, shard_bytes, stand_in
 
 import dataprep
-from dataprep import fetch, publish, raw, retry, urls
+from dataprep import fetch, publish, raw, urls
 from dataprep.errors import DataError, EnvironmentProblem, UsageError
 from dataprep.listing import Listing, list_source, select
 from dataprep.paths import Paths
@@ -31,18 +31,12 @@ HUB_ENTRY = (
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    monkeypatch.setenv("DATAPREP_ROOT", str(tmp_path))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(retry, "BACKOFF_S", 0.0)
-    (tmp_path / "my.toml").write_text(HUB_ENTRY)
-    return Paths(root=tmp_path)
+    return stand_in(monkeypatch, tmp_path, HUB_ENTRY)
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
-    with Loopback(dict(FILES)) as loopback:
-        monkeypatch.setenv("HF_ENDPOINT", loopback.endpoint)
+    with serving(monkeypatch, FILES) as loopback:
         yield loopback
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback import Loopback, shard_bytes
+from loopback import Loopback, serving, shard_bytes, stand_in
 
 from dataprep import fetch, hub, retry
 from dataprep.errors import DataError, UsageError
@@ -25,19 +25,13 @@ BAD = "shard_00000.parquet"
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    monkeypatch.setenv("DATAPREP_ROOT", str(tmp_path))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(retry, "BACKOFF_S", 0.0)
     monkeypatch.setattr(retry, "ATTEMPTS", 2)
-    (tmp_path / "my.toml").write_text(ENTRY)
-    return Paths(root=tmp_path)
+    return stand_in(monkeypatch, tmp_path, ENTRY)
 
 
 @pytest.fixture
 def origin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
-    with Loopback(dict(FILES)) as loopback:
-        monkeypatch.setenv("HF_ENDPOINT", loopback.endpoint)
+    with serving(monkeypatch, FILES) as loopback:
         yield loopback
 
 
