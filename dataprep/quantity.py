@@ -7,6 +7,7 @@ Holds: nothing is rounded: 1.5M is 1,500,000, and 1.0005K is refused because it 
 """
 
 import argparse
+import math
 import re
 from fractions import Fraction
 
@@ -48,6 +49,34 @@ def run_at_step(text: str) -> tuple[str, int | None]:
     if at and not (step.isascii() and step.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not RUN or RUN@STEP, such as base or base@5000")
     return name(run), int(step) if at else None
+
+
+def positive(text: str) -> float:
+    """A number above 0: dollars, hours, minutes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, such as 90 or 1.5")
+    return value
+
+
+def rate(text: str) -> float:
+    """A number between 0 and 1."""
+    value = positive(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate between 0 and 1")
+    return value
+
+
+def unicode_text(text: str) -> str:
+    """Text that can be encoded: no lone surrogates, as a terminal of another encoding makes them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8") from None
+    return text
 
 
 def seed(text: str) -> int:

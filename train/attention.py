@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor, nn
 
-from train.shapes import ModelShape
+from dataprep.shapes import ModelShape
 
 _ROPE_BASE = 10_000.0
 

@@ -26,7 +26,7 @@ class Parent:
 
 def find_parent(job: Job) -> Parent | None:
     """The parent this run was begun with, or is asked to begin with. Prints what it skips."""
-    asked, begun = job.config.parent, job.begun
+    asked, begun = job.config.parent, job.settings.begun
     if begun is None:
         return _open_parent(job, *asked) if asked else None
     run, step = begun["parent_run"], begun["parent_step"]

@@ -1,6 +1,6 @@
 """The command line of a run, as one frozen value.
 
-In:  argv. Out: `TrainConfig`; what was not asked for is None and is chosen by the recipe or the preset.
+In:  argv. Out: `TrainConfig`; what was not asked for is None and is chosen by the run so far, the stage or the preset.
 Holds: --help answers without loading torch; a bad flag is refused before anything is opened.
 """
 
@@ -9,32 +9,50 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataprep.errors import Parser
-from dataprep.quantity import count, name, run_at_step, seed
-from train.shapes import PRESETS
-
-# A stage is a label, and what it takes of the model's peak rate where --learning-rate says nothing.
-RATE_FACTOR_BY_STAGE = {"pretrain": 1.0, "midtrain": 0.5, "sft": 0.1}
+from dataprep.quantity import count, name, positive, rate, run_at_step, seed, unicode_text
+from dataprep.shapes import PRESETS
+from train.stages import HEADS, OPTIMIZERS, SCHEDULES, STAGES, TRACKERS
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """What the user asked for."""
 
+    # what is trained
     manifest: Path | None
     recipe: str | None
     run: str | None
     stage: str | None
     parent: tuple[str, int | None] | None
-    model: str
+    keep_optimizer: bool
+    model: str | None
+    head: str | None
+    seed: int | None
+    resume: str
+    # how
     batch_tokens: int | None
     micro_batch: int | None
-    tokens: int | None
+    optimizer: str | None
+    schedule: str | None
     learning_rate: float | None
-    seed: int
-    resume: str
+    # how far, and for how much
+    tokens: int | None
+    max_usd: float | None
+    max_hours: float | None
+    usd_per_hour: float | None
+    # what is kept
     checkpoint_every: int
-    device: str | None
+    checkpoint_minutes: float | None
+    keep: int
+    keep_every: int | None
+    # what is watched
+    validate_every: int
+    validate_rows: int
     prompt: str
+    track: str
+    # where
+    device: str | None
+    compile: bool
     print_row_hash: bool
     argv: tuple[str, ...]
 
@@ -48,45 +66,72 @@ def parse_config(argv: list[str]) -> TrainConfig:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="train/main.py",
-        description="Train exactly the rows of a recipe's plan. The same command again goes on where it stopped.",
+        description="Train exactly the rows of a recipe's plan. The same command again goes on where it stopped;"
+        " --run-name alone does too: what a run was begun with is remembered.",
         epilog="torchrun --standalone --nproc_per_node=2 train/main.py --manifest --model tiny",
     )
-    add = parser.add_argument
+    _add_what(parser.add_argument_group("what is trained"))
+    _add_how(parser.add_argument_group("how"))
+    _add_limits(parser.add_argument_group("how far, and for how much"))
+    _add_kept(parser.add_argument_group("what is kept"))
+    _add_watched(parser.add_argument_group("what is watched"))
+    return parser
+
+
+def _add_what(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--manifest", nargs="?", type=Path, metavar="PATH", help="tokens.db (default: manifests/tokens.db)")
     add("--recipe", metavar="NAME", help="recipe to train on (default: the newest)")
     # torchrun on Python 3.11 takes --run for its own --run-path: docs/decisions/0005.
     add("--run-name", "--run", dest="run", type=name, metavar="NAME", help="(default: <recipe>-<model>)")
-    factors = ", ".join(f"{stage} x {factor:g}" for stage, factor in RATE_FACTOR_BY_STAGE.items())
-    add("--stage", choices=RATE_FACTOR_BY_STAGE, help=f"a label, and a share of the model's rate: {factors}")
+    add("--stage", choices=STAGES, help="a label, and defaults for rate, schedule and warm-up (default: pretrain)")
     parent_help = "begin with the weights of another run (default step: its newest checkpoint)"
     add("--parent", type=run_at_step, metavar="RUN[@STEP]", help=parent_help)
-    add("--model", choices=sorted(PRESETS), default="tiny", help="shape of the model (default: tiny)")
+    add("--keep-optimizer", action="store_true", help="begin with the parent's optimizer as well")
+    add("--model", choices=sorted(PRESETS), help="shape of the model (default: the parent's, or tiny)")
+    add("--head", choices=HEADS, help="tied: the embedding is the output head too (default); untied: two matrices")
+    add("--seed", type=seed, help="seed of the first weights and of the sample (default: 1)")
+    add("--resume", choices=("auto", "never"), default="auto", help="go on from the newest whole checkpoint")
+    add("--print-row-hash", action="store_true", help="print the hash of the ordered rows; train nothing")
+
+
+def _add_how(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--batch-tokens", type=count, metavar="N", help="tokens per step, over all ranks (default: the model's)")
     add("--micro-batch", type=count, metavar="ROWS", help="rows per forward pass (default: what divides)")
-    add("--tokens", type=count, metavar="N", help="stop after at most N tokens: 500000, 20M, 5B (default: the plan)")
-    add("--learning-rate", type=_rate, metavar="RATE", help="peak rate (default: the model's, by --stage)")
-    add("--seed", type=seed, default=1, help="seed of the first weights and of the sample (default: 1)")
-    add("--resume", choices=("auto", "never"), default="auto", help="go on from the newest whole checkpoint")
-    add("--checkpoint-every", type=count, default=100, metavar="STEPS", help="(default: 100; always at the end)")
+    add("--optimizer", choices=OPTIMIZERS, help="(default: adamw); muon: for hidden matrices, adamw for the rest")
+    add("--schedule", choices=SCHEDULES, help="how the rate falls, as a function of tokens (default: by --stage)")
+    add("--learning-rate", type=rate, metavar="RATE", help="peak rate (default: the model's, by --stage)")
     add("--device", choices=("cpu", "cuda"), help="(default: cuda where there is one)")
-    add("--prompt", type=_text, default="The", metavar="TEXT", help="what the final sample goes on from")
-    add("--print-row-hash", action="store_true", help="print the hash of the ordered rows; train nothing")
-    return parser
+    compile_help = "torch.compile on a GPU (default: yes; eager with a note where it fails)"
+    add("--compile", action=argparse.BooleanOptionalAction, default=True, help=compile_help)
 
 
-def _text(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8") from None
-    return text
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--tokens", type=count, metavar="N", help="stop after at most N tokens: 500000, 20M, 5B (default: the plan)")
+    add("--max-usd", type=positive, metavar="USD", help="stop, with a checkpoint, before this run has cost more")
+    add("--max-hours", type=positive, metavar="HOURS", help="stop, with a checkpoint, after this long")
+    add("--usd-per-hour", type=positive, metavar="USD", help="of one GPU (default: the table of dataprep.budget)")
 
 
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a rate between 0 and 1")
-    return value
+def _add_kept(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--checkpoint-every", type=count, default=100, metavar="STEPS", help="(default: 100; always at the end)")
+    add("--checkpoint-minutes", type=positive, metavar="MINUTES", help="and after this long without one")
+    add("--keep", type=count, default=2, metavar="K", help="the newest K checkpoints stay (default: 2)")
+    add("--keep-every", type=count, metavar="STEPS", help="and those of every STEPS steps, for good")
+
+
+def _add_watched(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--validate-every",
+        type=count,
+        default=250,
+        metavar="STEPS",
+        help="held-out loss (default: 250, and at the end)",
+    )
+    add("--validate-rows", type=count, default=64, metavar="ROWS", help="held-out rows per source (default: 64)")
+    add("--prompt", type=unicode_text, default="The", metavar="TEXT", help="what the final sample goes on from")
+    add("--track", choices=TRACKERS, default="none", help="also log to trackio or wandb, offline first (default: none)")

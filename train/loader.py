@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dataprep.batch import Batch
 from dataprep.bins import open_bin, open_planned_loss
 from dataprep.errors import DataError
 from dataprep.packing import Segments
 from dataprep.paths import Paths
 from dataprep.plan import Plan, RowHash, open_plan
 from dataprep.recipe import Recipe, RecipeShard
-from train.batch import Batch
 from train.head import UNCOUNTED
 
 

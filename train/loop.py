@@ -64,8 +64,8 @@ class Attempt:
         self.last_row = job.last_row(self.cursor)
 
         # First weights come from the seed, on the CPU: the same ones whatever device they move to.
-        torch.manual_seed(job.config.seed)
-        model = GPT(job.shape, vocab_size=job.recipe.vocab_size, seq_len=job.recipe.seq_len)
+        torch.manual_seed(job.settings.seed)
+        model = GPT(job.settings.shape, vocab_size=job.recipe.vocab_size, seq_len=job.recipe.seq_len)
         self.model = model.to(ranks.device)
         self.n_parameters = sum(weight.numel() for weight in self.model.parameters())
         self.optimizer = make_optimizer(self.model)
@@ -120,7 +120,7 @@ class Attempt:
 
             # The rate of a step is the one for the tokens done after it: the first is above 0, the last the lowest.
             before, after = self.cursor, self.cursor.after(row_to=row_to, tokens=tokens, loss_tokens=loss_tokens)
-            rate = learning_rate(after.tokens_done, plan_tokens=job.recipe.tokens, peak=job.peak_rate)
+            rate = learning_rate(after.tokens_done, plan_tokens=job.recipe.tokens, peak=job.settings.peak_rate)
             set_learning_rate(self.optimizer, rate)
 
             loss = self._accumulate_gradients(rows, loss_tokens)
@@ -174,7 +174,7 @@ class Attempt:
             f"step {after.step} is not finite; the newest checkpoint is of step {self.saved.step}",
             seen=f"loss {loss}, gradient norm {grad_norm}, rows {self.cursor.rows_done} to {after.rows_done}",
             wanted="finite numbers",
-            fix=f"{self._command()} --learning-rate {self.job.peak_rate / 2:g}",
+            fix=f"{self._command()} --learning-rate {self.job.settings.peak_rate / 2:g}",
         )
 
     # ---- what is kept
@@ -210,7 +210,9 @@ class Attempt:
         if not self.ranks.is_first:
             return
         config = self.job.config
-        completion = complete(self.model, self.job.vocab, config.prompt, seed=config.seed, chat=self.job.is_chat)
+        completion = complete(
+            self.model, self.job.vocab, config.prompt, seed=self.job.settings.seed, chat=self.job.is_chat
+        )
         self.journal.write("sample", step=self.cursor.step, prompt=config.prompt, completion=completion)
         self.ranks.say(shown(config.prompt, completion, chat=self.job.is_chat))
 

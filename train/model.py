@@ -9,9 +9,9 @@ Suffixes: B rows, T positions, D width, E head size, V vocabulary, N = B·T.
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor, nn
 
+from dataprep.shapes import ModelShape, padded_vocab_size
 from train.attention import Attention, View, causal_view, document_view, rotary_tables
 from train.head import summed_loss
-from train.shapes import ModelShape, padded_vocab_size
 
 _INIT_STD = 0.02
 

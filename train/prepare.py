@@ -1,6 +1,6 @@
 """Preparation: everything a run needs is found, opened and compared before a model is built.
 
-In:  the command line. Out: a `Job`: recipe, loader, batch, stage, and the record a run was begun with.
+In:  the command line. Out: a `Job`: settings, recipe, loader, batch, vocabulary.
 Holds: what cannot be trained as asked is refused by name; nothing is written here.
 """
 
@@ -8,17 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dataprep.batch import Batch, choose_batch
 from dataprep.errors import BudgetError, DataError, UsageError
-from dataprep.ledger import Record, read_journal
 from dataprep.paths import Paths, find_paths
-from dataprep.recipe import Recipe, load_recipe, newest_recipe
+from dataprep.recipe import Recipe, load_recipe
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab
-from train.batch import Batch, choose_batch
 from train.checkpoint import Cursor
-from train.config import RATE_FACTOR_BY_STAGE, TrainConfig
+from train.config import TrainConfig
 from train.loader import Loader
-from train.shapes import PRESETS, ModelShape
+from train.settings import Settings, choose_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +30,12 @@ class Job:
     loader: Loader
     vocab: Vocab  # for the sample
     batch: Batch
-    shape: ModelShape
-    peak_rate: float
-    run: str
-    stage: str
-    begun: Record | None  # the start of the run's last attempt; None for a new run
+    settings: Settings
+
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        return self.settings.run
 
     @property
     def folder(self) -> Path:
@@ -65,8 +65,9 @@ class Job:
             "recipe_sha256": self.recipe.sha256,
             "tokenizer": self.recipe.tokenizer,
             "fingerprint": self.recipe.fingerprint,
-            "model": asdict(self.shape),
-            "seed": self.config.seed,
+            "model": asdict(self.settings.shape),
+            "optimizer": self.settings.optimizer,
+            "seed": self.settings.seed,
         }
 
     def last_row(self, cursor: Cursor) -> int:
@@ -81,33 +82,25 @@ class Job:
 def open_job(config: TrainConfig, *, world_size: int) -> Job:
     """Open recipe, plan and bins. Raises UsageError, DataError or BudgetError."""
     paths = _find_manifest(config.manifest)
-    recipe = load_recipe(paths, config.recipe or newest_recipe(paths))
+    settings = choose_settings(config, paths)
+    recipe = load_recipe(paths, settings.recipe)
     _check_supported(recipe)
-    preset = PRESETS[config.model]
     batch = choose_batch(
-        preset,
+        settings.preset,
         seq_len=recipe.seq_len,
         world_size=world_size,
-        batch_tokens=config.batch_tokens,
+        batch_tokens=settings.batch_tokens,
         micro_batch=config.micro_batch,
     )
     _check_budget(config, recipe, batch)
-    run = config.run or f"{recipe.name}-{config.model}"
-    starts = read_journal(paths.runs / run / "journal.jsonl").of_kind("start")
-    begun = starts[-1] if starts else None
-    stage = _choose_stage(config, run, begun)
     return Job(
         config=config,
+        settings=settings,
         paths=paths,
         recipe=recipe,
         loader=Loader(paths, recipe),
         vocab=_open_vocab(paths, recipe),
         batch=batch,
-        shape=preset.shape,
-        peak_rate=config.learning_rate or preset.learning_rate * RATE_FACTOR_BY_STAGE[stage],
-        run=run,
-        stage=stage,
-        begun=begun,
     )
 
 
@@ -161,20 +154,6 @@ def _open_vocab(paths: Paths, recipe: Recipe) -> Vocab:
             fix=f"bring its {paths.shown(paths.vocab / recipe.tokenizer)}.tiktoken and .json back, or pack again",
         )
     return vocab
-
-
-def _choose_stage(config: TrainConfig, run: str, begun: Record | None) -> str:
-    """The stage asked for, or the one the run began with: its rate must not jump because a flag was left out."""
-    if begun is None:
-        return config.stage or "pretrain"
-    if config.stage not in (None, begun["stage"]):
-        raise DataError(
-            f"run {run!r} was begun as another stage",
-            seen=f"--stage {config.stage}",
-            wanted=begun["stage"],
-            fix="leave --stage out to go on; or begin a run of its own: --run-name NAME --parent RUN",
-        )
-    return begun["stage"]
 
 
 def _check_budget(config: TrainConfig, recipe: Recipe, batch: Batch) -> None:

@@ -20,15 +20,15 @@ _QUIET_SHARE = 20  # of the time so far: a minute gets thirty lines, an hour a f
 
 def header(job: Job, cursor: Cursor, ranks: Ranks, n_parameters: int, parent: Parent | None) -> str:
     """Everything that decides cost and outcome, before it is spent."""
-    shape, recipe, rows = job.shape, job.recipe, job.batch.rows
+    shape, recipe, rows = job.settings.shape, job.recipe, job.batch.rows
     last_row = job.last_row(cursor)
     n_full, n_left = divmod(last_row - cursor.rows_done, rows)
     remainder = f" + 1 of {n_left:,} rows ({n_left * recipe.seq_len:,} tokens)" if n_left else ""
     done = f"{cursor.rows_done:,} rows, {cursor.tokens_done:,} tokens done"
     begin = f"row 0, weights of {parent.run} at step {parent.step:,}" if parent else "row 0"
     lines = {
-        "run": f"{job.run} ({job.stage}) on {ranks.hardware}",
-        "model": f"{job.config.model}: {n_parameters:,} parameters, {shape.n_layers} layers of width {shape.width}",
+        "run": f"{job.run} ({job.settings.stage_name}) on {ranks.hardware}",
+        "model": f"{job.settings.model}: {n_parameters:,} parameters, {shape.n_layers} layers of width {shape.width}",
         "plan": _plan(recipe),
         "step": job.batch.product,
         "steps": f"{n_full:,} of {rows:,} rows{remainder}, to row {last_row:,}",

@@ -8,12 +8,12 @@ import pytest
 import torch
 from masked import publish_variant
 
+from dataprep.batch import Batch
 from dataprep.paths import Paths
+from dataprep.shapes import PRESETS
 from train.attention import document_view, positions_within, rotary_tables
-from train.batch import Batch
 from train.loader import Loader
 from train.model import GPT
-from train.shapes import PRESETS
 
 SEQ_LEN = 64
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from masked import publish_variant, write_mask
 
 from dataprep import verify
+from dataprep.batch import Batch, choose_batch, derive_batch
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
-from train.batch import Batch, choose_batch, derive_batch
+from dataprep.shapes import PRESETS
 from train.loader import Loader, handed_out, number_documents, row_stream_hash
-from train.shapes import PRESETS
 
 
 @pytest.fixture(scope="module")

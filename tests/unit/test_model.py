@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 
+from dataprep.shapes import PRESETS, count_parameters, padded_vocab_size
 from train import head
 from train.attention import rotary_tables, rotate
 from train.head import summed_loss
 from train.model import GPT
 from train.optim import learning_rate, make_optimizer
-from train.shapes import PRESETS, count_parameters, padded_vocab_size
 
 NANO = PRESETS["nano"].shape
 VOCAB_SIZE, SEQ_LEN = 70, 16

@@ -20,6 +20,7 @@ class ModelShape:
     n_kv_heads: int
     head_dim: int
     mlp_width: int
+    tied: bool = True  # the embedding is the output head too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +62,10 @@ def padded_vocab_size(vocab_size: int) -> int:
 
 
 def count_parameters(shape: ModelShape, vocab_size: int) -> int:
-    """Every trained number, the tied embedding once."""
+    """Every trained number; an embedding that is the head too counts once."""
     queries, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
     attention = shape.width * (2 * queries + 2 * keys) + 2 * shape.head_dim
     mlp = 3 * shape.width * shape.mlp_width
     layers = shape.n_layers * (attention + mlp + 2 * shape.width)
-    return padded_vocab_size(vocab_size) * shape.width + layers + shape.width
+    n_tables = 1 if shape.tied else 2
+    return n_tables * padded_vocab_size(vocab_size) * shape.width + layers + shape.width

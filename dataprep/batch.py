@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from dataprep.errors import UsageError
-from train.shapes import Preset
+from dataprep.shapes import Preset
 
 
 @dataclass(frozen=True, kw_only=True)
