@@ -63,17 +63,19 @@ def estimate_vram(shape: ModelShape, *, parameters: int, vocab_size: int, batch:
 
 
 def activation_bytes(shape: ModelShape) -> int:
-    """What one position keeps for the backward pass.
+    """What one position keeps for the backward pass; a test compares it with what autograd does keep.
 
-    Per layer: two norms (their fp32 input, their bf16 output); queries and keys before and after norm and rotation,
-    values and the mixed values, in bf16; gate, its silu, up and their product, in bf16. Then the final norm, and the
-    gradient that the head hands back.
+    Per layer: two norms, each its input and its normalised copy, in fp32; five bf16 copies of what they gave, for the
+    queries, keys, values, gate and up; queries and keys as their norms see them (two fp32 copies) and rotated, values
+    and the mixed values, in bf16; gate, its silu, up and their product, in bf16. Then the last norm, and the gradient
+    that the head hands back.
     """
     queries, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
-    norm = shape.width * (_FP32 + _BF16)
-    attention = (3 * queries + 3 * keys) * _BF16
+    norm = 2 * shape.width * _FP32
+    copies = 5 * shape.width * _BF16
+    attention = 2 * (queries + keys) * _FP32 + (2 * queries + 2 * keys) * _BF16
     mlp = 4 * shape.mlp_width * _BF16
-    return shape.n_layers * (2 * norm + attention + mlp) + norm + shape.width * _FP32
+    return shape.n_layers * (2 * norm + copies + attention + mlp) + norm + shape.width * (_BF16 + _FP32)
 
 
 def estimate_checkpoints(parameters: int, *, keep: int) -> Checkpoints:

@@ -8,12 +8,18 @@ shards needed = ⌈tokens / mean tokens per shard⌉
 
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 from dataprep.bins import TOKEN, find_receipts, read_receipt
 from dataprep.paths import Paths
+from dataprep.rank_file import N_SPECIALS
+from dataprep.sources import find_source, load_catalogue
+from dataprep.supply import held_sources, held_tokenizers
+from dataprep.vocab_store import load_vocab
 
 DEFAULT_SOURCE = "fineweb-edu"
-# Tokens and parquet bytes of one shard, until one is held: docs/log.md and the repository's listing.
+_GPT2_RANKS = 50_256
+# Tokens and parquet bytes of one shard until one is held: as its entry in catalogue.toml says.
 _STATED = {DEFAULT_SOURCE: (53_500_000, 100_000_000)}
 
 
@@ -30,6 +36,29 @@ class Stock:
     missing: int | None
     parquet_bytes: int | None  # of the shards needed
     bin_bytes: int | None
+
+
+def take_stock_of(
+    paths: Paths, tokenizer: str, source: str | None, catalogue: Path | None, tokens: int
+) -> tuple[Stock, ...]:
+    """Of the source asked for, else of every one held, largest first, else of the default one."""
+    if source is not None and not find_receipts(paths, tokenizer, source):
+        find_source(load_catalogue(catalogue), source)  # a name that nobody knows is said to be one
+    names = [source] if source else held_sources(paths, tokenizer, load_catalogue(catalogue)) or [DEFAULT_SOURCE]
+    stocks = [take_stock(paths, tokenizer, name, tokens) for name in names]
+    return tuple(sorted(stocks, key=lambda stock: -stock.held_tokens))
+
+
+def vocabulary(paths: Paths, asked: str | None) -> tuple[str, int]:
+    """The tokenizer asked for, or the only one with bins, or gpt2; and the number of its ids."""
+    held = held_tokenizers(paths)
+    name = asked or (held[0] if len(held) == 1 else "gpt2")
+    receipts = find_receipts(paths, name)
+    if receipts:
+        return name, read_receipt(receipts[0]).tokenizer.vocab_size
+    if name == "gpt2":
+        return name, _GPT2_RANKS + N_SPECIALS
+    return name, load_vocab(paths, name).vocab_size
 
 
 def take_stock(paths: Paths, tokenizer: str, source: str, tokens: int) -> Stock:

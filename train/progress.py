@@ -9,6 +9,8 @@ step 4990/21400 23.3% | loss 2.913 | lr 1.0e-3 | gn 0.84 | 76,712 tok/s | mfu 41
 import time
 from typing import Any
 
+from dataprep.estimate import RunEstimate, count_model, estimate_run
+from dataprep.gpus import gpu_table
 from dataprep.recipe import Recipe
 from train.beginning import Parent
 from train.checkpoint import Cursor
@@ -28,15 +30,28 @@ def header(job: Job, cursor: Cursor, ranks: Ranks, n_parameters: int, parent: Pa
     remainder = f" + 1 of {n_left:,} rows ({n_left * recipe.seq_len:,} tokens)" if n_left else ""
     done = f"{cursor.rows_done:,} rows, {cursor.tokens_done:,} tokens done"
     begin = f"row 0, weights of {parent.run} at step {parent.step:,}" if parent else "row 0"
+    cost = expected(job, cursor, ranks).cost_sentence
     lines = {
         "run": f"{job.run} ({job.settings.stage_name}) on {ranks.hardware}",
         "model": f"{job.settings.model}: {n_parameters:,} parameters, {shape.n_layers} layers of width {shape.width}",
         "plan": _plan(recipe),
         "step": job.batch.product,
         "steps": f"{n_full:,} of {rows:,} rows{remainder}, to row {last_row:,}",
+        "cost": f"{cost} ({gpu_table().warning})" if cost else "",
         "from": f"step {cursor.step}: {done}" if cursor.step else begin,
     }
-    return "\n".join(f"{name:6} {text}" for name, text in lines.items())
+    return "\n".join(f"{name:6} {text}" for name, text in lines.items() if text)
+
+
+def expected(job: Job, cursor: Cursor, ranks: Ranks) -> RunEstimate:
+    """What the rows that are left take: from row 0 the very numbers of `python -m dataprep.budget --recipe`."""
+    return estimate_run(
+        targets=(job.last_row(cursor) - cursor.rows_done) * job.recipe.seq_len,
+        batch=job.batch,
+        model=count_model(job.settings.shape, job.recipe.vocab_size),
+        gpu=ranks.gpu,
+        usd_per_hour=job.config.usd_per_hour,
+    )
 
 
 def _plan(recipe: Recipe) -> str:

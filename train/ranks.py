@@ -17,10 +17,9 @@ import torch
 import torch.distributed as dist
 
 from dataprep.errors import EnvironmentProblem, QuernError
+from dataprep.gpus import Gpu, find_gpu
 
 _TIMEOUT = timedelta(minutes=10)  # the others wait this long while the first rank writes a checkpoint
-# Dense bf16 peaks in FLOP/s, from the maker's data sheets.
-_PEAK_FLOPS = {"B200": 2.25e15, "H200": 9.89e14, "H100": 9.89e14, "A100": 3.12e14}
 Prepared = TypeVar("Prepared")
 
 
@@ -45,14 +44,19 @@ class Ranks:
         return f"CPU, {self.world_size} process(es) of {torch.get_num_threads()} thread(s)"
 
     @property
+    def gpu(self) -> Gpu | None:
+        """The device as the table of GPUs has it; None for a CPU and for what is not in it."""
+        return find_gpu(torch.cuda.get_device_name(self.device)) if self.device.type == "cuda" else None
+
+    @property
     def peak_flops(self) -> float | None:
         """One device's peak; None where it is not known."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
-        return next((flops for known, flops in _PEAK_FLOPS.items() if known in name), None)
+        return self.gpu.peak_flops if self.gpu else None
 
     def usd_per_hour(self, of_one: float | None) -> float | None:
-        """What all devices cost together, by `of_one`; None where no price is known."""
-        return None if of_one is None else of_one * self.world_size
+        """What all devices cost together, by `of_one` or else by the table; None where no price is known."""
+        price = of_one or (self.gpu.usd_per_hour if self.gpu else None)
+        return None if price is None else price * self.world_size
 
     def say(self, line: str) -> None:
         """Print once, not once per rank. Where nobody can read it any more, training goes on in silence."""
