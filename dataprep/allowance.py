@@ -40,9 +40,9 @@ def tokens_by_flops(flops: Fraction, *, parameters: int) -> int:
     return int(flops / (6 * parameters))
 
 
-def tokens_by_hours(hours: float, *, tokens_per_s: float, step_tokens: int) -> int:
+def tokens_by_hours(hours: Fraction, *, tokens_per_s: float, step_tokens: int) -> int:
     """The whole steps that so many hours hold."""
-    return int(hours * 3600 * tokens_per_s) // step_tokens * step_tokens
+    return int(hours * 3600 * Fraction(tokens_per_s)) // step_tokens * step_tokens
 
 
 def compare(model: Model, run: RunEstimate, *, ratio: int = CHINCHILLA) -> tuple[Comparison, ...]:

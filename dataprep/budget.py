@@ -10,16 +10,15 @@ import argparse
 import math
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
-from dataprep import quantity
 from dataprep.allowance import tokens_by_flops, tokens_by_hours, tokens_by_ratio
 from dataprep.batch import Batch, choose_batch
+from dataprep.budget_flags import parse_asked
 from dataprep.budget_page import Budget, page
 from dataprep.console import print_json, print_next
-from dataprep.errors import BudgetError, Parser, UsageError, run
-from dataprep.estimate import DEFAULT_MFU, Model, count_model, estimate_run, expected_speed
-from dataprep.gpus import gpu_table, gpus
+from dataprep.errors import BudgetError, UsageError, run
+from dataprep.estimate import Model, count_model, estimate_run, expected_speed
+from dataprep.gpus import gpu_table
 from dataprep.paths import Paths, find_paths
 from dataprep.recipe import Recipe, load_recipe
 from dataprep.shapes import PRESETS
@@ -31,7 +30,7 @@ _MOST_TOKENS = 10**18  # more than there is text: a slip of the keyboard
 
 def main(argv: list[str] | None = None) -> int:
     """Decide, print."""
-    args = _parse(argv)
+    args = parse_asked(argv)
     budget = _budget(args, find_paths())
     if args.json:
         print_json(budget.to_json())
@@ -39,41 +38,6 @@ def main(argv: list[str] | None = None) -> int:
         print(page(budget))
         print_next(budget.next_command)
     return 0
-
-
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="python -m dataprep.budget", description="What a run takes, before any GPU is rented.")
-    _add_asked(parser)
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--model", choices=sorted(PRESETS), help="a preset, counted from its shape")
-    model.add_argument("--params", type=quantity.count, help="a size alone, such as 500M")
-    add = parser.add_argument
-    add("--head", choices=("tied", "untied"), default="tied", help="whether the embedding is the output head too")
-    add("--gpus", type=gpus, default="1xH100", help="such as 4xH100, or cpu (default 1xH100)")
-    add("--mfu", type=quantity.rate, default=DEFAULT_MFU, help=f"share of the peak, by 6N (default {DEFAULT_MFU})")
-    add("--tokens-per-s", type=quantity.count, help="a measured speed of all GPUs together, instead of --mfu")
-    add("--usd-per-hour", type=quantity.positive, help="of one GPU (default: the dated table)")
-    add("--batch-tokens", type=quantity.count, help="tokens per step (default: the model's)")
-    add("--micro-batch", type=quantity.count, help="rows per forward pass (default: what divides)")
-    add("--seq-len", type=quantity.count, help="targets in a row (default 2048, or the recipe's)")
-    add("--source", type=quantity.name, help="whose shards (default: all that are held, or fineweb-edu)")
-    add("--tokenizer", type=quantity.name, help="(default: the only one with bins, or gpt2)")
-    add("--catalogue", type=Path, metavar="FILE", help="more sources, as TOML")
-    add("--keep", type=quantity.count, default=2, help="checkpoints kept (default 2)")
-    add("--json", action="store_true", help="exact numbers for machines")
-    return parser.parse_args(argv)
-
-
-def _add_asked(parser: argparse.ArgumentParser) -> None:
-    """What decides the tokens: one of these."""
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--ratio", type=_number, help="tokens per parameter, such as 20")
-    asked.add_argument("--flops", type=_number, help="FLOPs by 6N, such as 1e19")
-    asked.add_argument("--tokens", type=quantity.count, help="such as 10B")
-    asked.add_argument("--steps", type=quantity.count, help="full steps")
-    asked.add_argument("--usd", type=quantity.positive, help="dollars to spend")
-    asked.add_argument("--hours", type=quantity.positive, help="hours to train")
-    asked.add_argument("--recipe", type=quantity.name, help="a packed recipe: its rows, epochs and examples")
 
 
 def _budget(args: argparse.Namespace, paths: Paths) -> Budget:
@@ -157,8 +121,9 @@ def _bought(args: argparse.Namespace, model: Model, step_tokens: int) -> int:
         raise _not_known("speed", args.gpus.name, "--tokens-per-s N, as measured, or --gpus 1xH100")
     if args.usd and price is None:
         raise _not_known("price", args.gpus.name, "--usd-per-hour USD, or --gpus 1xH100")
-    per_hour = 1 if args.hours else count * (price or 0)
-    targets = tokens_by_hours((args.hours or args.usd) / per_hour, tokens_per_s=speed, step_tokens=step_tokens)
+    per_hour = 1.0 if args.hours else count * (price or 0)
+    hours = Fraction(args.hours or args.usd) / Fraction(per_hour)
+    targets = tokens_by_hours(hours, tokens_per_s=speed, step_tokens=step_tokens)
     flag, unit = ("--hours", "hours") if args.hours else ("--usd", "dollars")
     if targets == 0:
         least = 1.01 * step_tokens / speed / 3600 * per_hour
@@ -199,15 +164,6 @@ def _of_recipe(args: argparse.Namespace, recipe: Recipe) -> tuple[str, int]:
                 fix=f"leave {flag} out",
             )
     return recipe.tokenizer, recipe.vocab_size
-
-
-def _number(text: str) -> Fraction:
-    """A number above 0, exactly as typed: 20, 1.5, 1e19."""
-    quantity.positive(text)
-    try:
-        return Fraction(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 20 or 1e19") from None
 
 
 if __name__ == "__main__":
