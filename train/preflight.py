@@ -1,4 +1,4 @@
-"""The preflight: do two ranks on this machine answer each other, and if they do not, which setting cures it?
+"""The preflight: whether two ranks on this machine answer each other, and which setting cures them if not.
 
 In:  a way to try once under some environment variables. Out: `Diagnosis`: every trial, and the first that worked.
 Holds: a trial that hangs is killed with all it started; settings are tried one by one, and at last all together.

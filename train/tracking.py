@@ -91,7 +91,7 @@ def _open_trackio(run: str, config: dict[str, Any], _folder: Path) -> Tracker:
 
 
 def _open_wandb(run: str, config: dict[str, Any], folder: Path) -> Tracker:
-    """Offline, a resumed run is another folder with the same id, and `wandb sync --append` joins them."""
+    """Offline, a resumed run is another folder with the same id: `wandb sync runs/<run>/wandb/*` joins them."""
     import wandb  # pyright: ignore[reportMissingImports] -- an extra
 
     tracked = wandb.init(

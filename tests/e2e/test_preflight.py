@@ -1,4 +1,4 @@
-"""The preflight in real processes: ranks that hang leave in time with one message; the doctor's trials find the cure."""
+"""The preflight in real processes: ranks that hang leave in time with one message; trials find the cure."""
 
 import os
 import re
@@ -152,7 +152,9 @@ def test_ranks_that_hang_whatever_is_set_are_tried_with_each_cure_and_leave_noth
 
 
 def test_a_rank_that_fails_ends_its_trial_at_once_and_its_last_words_are_kept() -> None:
-    code = "import os, sys, time\nif os.environ['RANK'] == '0': sys.exit('error: no kernel\\n  fix:  x')\ntime.sleep(60)"
+    code = (
+        "import os, sys, time\nif os.environ['RANK'] == '0': sys.exit('error: no kernel\\n  fix:  x')\ntime.sleep(60)"
+    )
     trial = try_in_children([sys.executable, "-c", code], {}, world_size=2, timeout_s=30)
     assert not trial.answered
     assert trial.said == "error: no kernel"
