@@ -51,9 +51,10 @@ def look_at_torch() -> TorchView:
         warnings.simplefilter("always")
         try:
             import torch
-        except (ImportError, OSError) as error:  # a library that it needs and does not find is an OSError
+
+            n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        except (ImportError, OSError, RuntimeError) as error:  # OSError: a library that torch needs is not there
             return TorchView(version=None, cuda=None, n_gpus=0, complaint=str(error).partition("\n")[0])
-        n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     complaint = str(warned[-1].message).partition("\n")[0] if warned else ""
     return TorchView(version=torch.__version__, cuda=torch.version.cuda, n_gpus=n_gpus, complaint=complaint)
 
@@ -66,7 +67,7 @@ def look_at_driver() -> DriverView:
         text = nvidia_smi(f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits")
     except EnvironmentProblem as broken:
         return DriverView(gpus=(), is_there=True, complaint=str(broken.seen))
-    lines = [line.split(", ") for line in text.splitlines() if line.strip()]
+    lines = [line.split(", ") for line in text.splitlines() if line.count(", ") == len(_QUERY) - 1]
     gpus = [Gpu(name=name, total_mib=total, used_mib=used, driver=driver) for name, total, used, driver in lines]
     return DriverView(gpus=tuple(gpus), is_there=True, complaint="")
 
@@ -78,6 +79,8 @@ def nvidia_smi(*arguments: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
         seen = f"no answer within {_LIMIT_S} s"
+    except OSError as error:
+        seen = str(error)
     else:
         if done.returncode == 0:
             return done.stdout

@@ -51,6 +51,6 @@ def _installed(requirement: str) -> str | None:
 
 
 def _numbers(version: str) -> list[int]:
-    """The release part of a version: 2.11.0+cu130 is [2, 11, 0]."""
+    """The release part of a version, without zeros at its end: 2.11.0+cu130 is [2, 11]."""
     match = re.match(r"\d+(\.\d+)*", version)
-    return [int(part) for part in match[0].split(".")] if match else []
+    return [int(part) for part in re.sub(r"(\.0+)+$", "", match[0]).split(".")] if match else []
