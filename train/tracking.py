@@ -7,6 +7,7 @@ Holds: without --track nothing is imported; a tracker that cannot begin refuses 
 open_tracker("trackio", "base", {"seed": 1}, Path("runs/base")).log(7, {"loss": 2.9, "lr": 1e-3, "mfu": None})
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -45,7 +46,8 @@ class Tracker:
             act(*values)
         except Exception as error:  # noqa: BLE001 -- another program's failure, of whatever kind, is not the run's
             self._log = self._finish = None
-            print(f"warning: {self._kind} failed and is left behind: {_said(error)}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # nobody may read stderr any more
+                print(f"warning: {self._kind} failed and is left behind: {_said(error)}", file=sys.stderr, flush=True)
 
 
 def open_tracker(kind: str, run: str, config: Mapping[str, Any], folder: Path) -> Tracker:
