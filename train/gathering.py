@@ -30,6 +30,12 @@ class Rows:
     targets_RT: np.ndarray
     documents_RT: np.ndarray | None
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What the model takes: inputs, targets, and documents where there are any."""
+        arrays = (self.inputs_RT, self.targets_RT)
+        return arrays if self.documents_RT is None else (*arrays, self.documents_RT)
+
 
 class Gatherer:
     """Maps of some shards, read as a recipe says: its row length, its loss policy, its attention."""
