@@ -1,6 +1,6 @@
 """The output head and its loss in one pass: a chunk's logits become gradients at once and are dropped.
 
-In:  hidden_ND, the head's weight_VD, targets_N (int64; -1 does not count). Out: summed cross-entropy.
+In:  hidden_ND, the head's weight_VD, targets_N (int64; -1 does not count). Out: cross-entropy, summed or by target.
 Holds: no more than one chunk of logits exists, whatever the batch; where nothing counts, loss and gradients are 0.
 Cost: three products of the head instead of the four that recomputing takes: 1.2x the whole step at V=8,192 on a CPU.
 Suffixes: N positions, D width, V vocabulary, C positions of one chunk.
@@ -19,23 +19,7 @@ _CHUNK_LOGITS = {"cpu": 1 << 21, "cuda": 1 << 27}
 
 def summed_loss(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     """Cross-entropy summed over the targets that count, a scalar in fp32 or wider."""
-    if not torch.is_grad_enabled():
-        return token_losses(hidden_ND, weight_VD, targets_N).sum()
     return _HeadLoss.apply(hidden_ND, weight_VD, targets_N)  # pyright: ignore[reportReturnType] -- apply is untyped
-
-
-@torch.no_grad()
-def token_losses(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-    """Cross-entropy of each target, losses_N in fp32 or wider; 0 where it does not count. Without gradients."""
-    dtype, n_chunk = _product_dtype(weight_VD), _chunk_positions(weight_VD)
-    losses_N = weight_VD.new_empty(targets_N.shape)
-    with torch.autocast(hidden_ND.device.type, enabled=False):
-        head_VD = weight_VD.to(dtype)
-        for first in range(0, len(targets_N), n_chunk):
-            chunk = slice(first, first + n_chunk)
-            logits_CV = F.linear(hidden_ND[chunk].to(dtype), head_VD).to(weight_VD.dtype)
-            losses_N[chunk] = F.cross_entropy(logits_CV, targets_N[chunk], ignore_index=UNCOUNTED, reduction="none")
-    return losses_N
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -43,10 +27,12 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-        dtype, n_chunk = _product_dtype(weight_VD), _chunk_positions(weight_VD)
+        kind = hidden_ND.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VD.dtype
+        n_chunk = max(1, _CHUNK_LOGITS[kind] // weight_VD.shape[0])
         grad_hidden_ND, grad_weight_VD = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD)
         total = weight_VD.new_zeros(())
-        with torch.autocast(hidden_ND.device.type, enabled=False):
+        with torch.autocast(kind, enabled=False):
             head_VD = weight_VD.to(dtype)
             for first in range(0, hidden_ND.shape[0], n_chunk):
                 chunk = slice(first, first + n_chunk)
@@ -76,12 +62,17 @@ def _loss_and_gradient(
     return loss, grad_CV.mul_(counted_C1)
 
 
-def _product_dtype(weight_VD: Tensor) -> torch.dtype:
-    """What the head's products are computed in: autocast's dtype where it is on, else the weights' own."""
-    kind = weight_VD.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VD.dtype
-
-
-def _chunk_positions(weight_VD: Tensor) -> int:
-    """Positions whose logits make one chunk."""
-    return max(1, _CHUNK_LOGITS[weight_VD.device.type] // weight_VD.shape[0])
+@torch.no_grad()
+def token_losses(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+    """Cross-entropy of each target, losses_N in fp32 or wider; 0 where it does not count. Without gradients."""
+    kind = hidden_ND.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VD.dtype
+    n_chunk = max(1, _CHUNK_LOGITS[kind] // weight_VD.shape[0])
+    losses_N = weight_VD.new_empty(targets_N.shape)
+    with torch.autocast(kind, enabled=False):
+        head_VD = weight_VD.to(dtype)
+        for first in range(0, len(targets_N), n_chunk):
+            chunk = slice(first, first + n_chunk)
+            logits_CV = F.linear(hidden_ND[chunk].to(dtype), head_VD).to(weight_VD.dtype)
+            losses_N[chunk] = F.cross_entropy(logits_CV, targets_N[chunk], ignore_index=UNCOUNTED, reduction="none")
+    return losses_N

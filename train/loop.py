@@ -22,10 +22,13 @@ from dataprep.ledger import rows_in_weights
 from train.beginning import Parent, find_checkpoint, find_parent
 from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_weights, publish_checkpoint
 from train.config import TrainConfig
-from train.journal import Journal
+from train.journal import Journal, Record
 from train.loader import RankRows, handed_out, row_stream_hash
+from train.memory import answering_out_of_memory
+from train.meter import Meter, check_limits
 from train.model import GPT
 from train.optim import GRAD_NORM_LIMIT, learning_rate, make_optimizer, set_learning_rate
+from train.prefetch import RowsAhead
 from train.prepare import Job, open_job
 from train.progress import StepLines, header
 from train.ranks import Ranks, joined
@@ -63,9 +66,13 @@ class Attempt:
         found = ranks.agree(lambda: find_checkpoint(job, journal.records) if ranks.is_first else None)
         self.resumed = ranks.gather(found)[0]
         self.cursor = self.saved = self.resumed.cursor if self.resumed else Cursor()
+        self.meter = Meter(journal.records, usd_per_hour=ranks.usd_per_hour(job.config.usd_per_hour))
+        ranks.agree(lambda: check_limits(job.config, self.meter) if ranks.is_first else None)
         self.last_row = job.last_row(self.cursor)
         judged = ranks.gather(is_judged(journal.records, job.held_out, self.cursor))[0]
         self.judged = self.cursor if judged else None
+        self.limit: str | None = None  # the flag that ended it
+        self.step_seconds = 0.0
 
         # First weights come from the seed, on the CPU: the same ones whatever device they move to.
         torch.manual_seed(job.settings.seed)
@@ -101,52 +108,73 @@ class Attempt:
         finally:
             # On a full disk this fails as well: what failed first is what is told.
             with contextlib.suppress(*[OSError] if status == "failed" else []):
-                self.journal.write("end", **end_record(self.cursor, status))
+                self.journal.write("end", **end_record(self.cursor, status, self.meter.seconds_now))
         self.ranks.say(f"{status} at step {self.cursor.step}; the weights hold {self.cursor.tokens_done:,} tokens")
-        self.ranks.say(f"go on with: {self._command()}" if interrupted else NEXT)
+        if self.limit:
+            self.ranks.say(f"{self.limit} allows no further step: this run took {self.meter}")
+        self.ranks.say(f"go on with: {self._command()}{self._larger_limit()}" if interrupted else NEXT)
         return 0
 
     # ---- the training itself
 
     def _train_rows(self, stop: StopRequest) -> bool:
-        """Step until the last row; True when a signal ended it sooner."""
+        """Step until the last row; True when a signal or a limit ended it sooner."""
         job, ranks = self.job, self.ranks
-        lines = StepLines(job, self.cursor, ranks)
-        while self.cursor.rows_done < self.last_row:
-            # A parent's weights are judged as they come, by what this run counts: the two are comparable then.
-            if self.cursor.step % job.config.validate_every == 0 and (self.cursor.step or self.parent):
-                self._validate()
-            started = time.perf_counter()
-            row_from = self.cursor.rows_done
-            row_to = min(row_from + job.batch.rows, self.last_row)
+        lines = StepLines(job, self.cursor, ranks, self.meter)
+        ahead = RowsAhead(job.loader, job.batch, rank=ranks.rank, last_row=self.last_row)
+        with contextlib.closing(ahead):
+            while self.cursor.rows_done < self.last_row:
+                # A parent's weights are judged as they come, by what this run counts: the two are comparable then.
+                if self.cursor.step % job.config.validate_every == 0 and (self.cursor.step or self.parent):
+                    self._validate()
+                record = self._step(ahead, stop)
+                if record is None:
+                    return True
+                if ranks.is_first:
+                    lines.add(record, self.cursor)
+                if self.cursor.step % job.config.checkpoint_every == 0:
+                    self._save()
+        return False
 
-            # Ranks agree before they compute: that rows are sound, how much counts, whether one was told to stop.
-            rows = ranks.agree(partial(job.loader.rank_rows, row_from, row_to, batch=job.batch, rank=ranks.rank))
-            tokens, loss_tokens, n_told = ranks.sum_counts(rows.n_tokens, rows.n_loss_tokens, int(stop.asked))
-            if n_told:
-                return True
+    def _step(self, ahead: RowsAhead, stop: StopRequest) -> Record | None:
+        """Put the next rows into the weights; the step's record, or None where one rank was told to stop."""
+        job, ranks = self.job, self.ranks
+        started = time.perf_counter()
+        row_to = min(self.cursor.rows_done + job.batch.rows, self.last_row)
 
-            # The rate of a step is the one for the tokens done after it: the first is above 0, the last the lowest.
-            before, after = self.cursor, self.cursor.after(row_to=row_to, tokens=tokens, loss_tokens=loss_tokens)
-            rate = learning_rate(after.tokens_done, plan_tokens=job.recipe.tokens, peak=job.settings.peak_rate)
-            set_learning_rate(self.optimizer, rate)
+        # Ranks agree before they compute: that rows are sound, how much counts, whether one was told to stop.
+        rows = ranks.agree(partial(ahead.take, self.cursor.rows_done, row_to))
+        told = int(stop.asked or self._passes_limit())
+        tokens, loss_tokens, n_told = ranks.sum_counts(rows.n_tokens, rows.n_loss_tokens, told)
+        if n_told:
+            return None
 
+        # The rate of a step is the one for the tokens done after it: the first is above 0, the last the lowest.
+        before, after = self.cursor, self.cursor.after(row_to=row_to, tokens=tokens, loss_tokens=loss_tokens)
+        rate = learning_rate(after.tokens_done, plan_tokens=job.recipe.tokens, peak=job.settings.peak_rate)
+        set_learning_rate(self.optimizer, rate)
+
+        by_document = rows.documents_AMT is not None
+        with answering_out_of_memory(self.model, self.optimizer, job.batch, by_document=by_document):
             loss = self._accumulate_gradients(rows, loss_tokens)
             grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), GRAD_NORM_LIMIT))
             self._check_finite(loss, grad_norm, after)
             self.optimizer.step()
             self.optimizer.zero_grad()
-            self.cursor = after
+        self.cursor = after
 
-            measured = {"loss": loss, "lr": rate, "grad_norm": grad_norm}
-            measured |= speed(ranks, self.n_parameters, tokens, time.perf_counter() - started)
-            record = step_record(before, after, measured)
-            self.journal.write("step", **record)
-            if ranks.is_first:
-                lines.add(record, after)
-            if after.step % job.config.checkpoint_every == 0:
-                self._save()
-        return False
+        self.step_seconds = time.perf_counter() - started
+        measured = {"loss": loss, "lr": rate, "grad_norm": grad_norm}
+        measured |= speed(ranks, self.n_parameters, tokens, self.step_seconds)
+        record = step_record(before, after, measured)
+        self.journal.write("step", **record)
+        return record
+
+    def _passes_limit(self) -> bool:
+        """Whether another step would pass --max-usd or --max-hours, by the first rank's clock."""
+        if self.ranks.is_first:
+            self.limit = self.meter.passed(self.job.config, ahead_seconds=self.step_seconds)
+        return self.limit is not None
 
     def _accumulate_gradients(self, rows: RankRows, loss_tokens: int) -> float:
         """Add up the gradients of this rank's micro-batches; returns the mean loss over every rank's counted targets.
@@ -173,16 +201,18 @@ class Attempt:
         return contextlib.nullcontext()
 
     def _check_finite(self, loss: float, grad_norm: float, after: Cursor) -> None:
-        """Refuse to put a broken step into the weights; every rank sees the same numbers, and one says so."""
+        """Keep a broken step out of the weights, and keep them; every rank sees the same numbers, and one says so."""
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            self._save()
             self.ranks.agree(partial(self._refuse_infinite, loss, grad_norm, after))
 
     def _refuse_infinite(self, loss: float, grad_norm: float, after: Cursor) -> NoReturn:
         raise DataError(
-            f"step {after.step} is not finite; the newest checkpoint is of step {self.saved.step}",
+            f"step {after.step} is not finite and was not taken; the weights of step {self.saved.step} are kept",
             seen=f"loss {loss}, gradient norm {grad_norm}, rows {self.cursor.rows_done} to {after.rows_done}",
             wanted="finite numbers",
-            fix=f"{self._command()} --learning-rate {self.job.settings.peak_rate / 2:g}",
+            fix=f"python -m dataprep.explain --run {self.job.run} --step {after.step} shows the rows;"
+            f" {self._command()} --learning-rate {self.job.settings.peak_rate / 2:g} goes on",
         )
 
     # ---- what is kept
@@ -256,6 +286,9 @@ class Attempt:
         launcher = f"torchrun --standalone --nproc_per_node={world_size} --" if world_size > 1 else "python"
         again = " --resume auto" if self.job.config.resume == "never" else ""
         return as_typed(f"{launcher} train/main.py {shlex.join(self.job.config.argv)}{again}")
+
+    def _larger_limit(self) -> str:
+        return f" (with a larger {self.limit.partition(' ')[0]})" if self.limit else ""
 
 
 def _print_row_hash(job: Job, ranks: Ranks) -> int:

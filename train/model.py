@@ -6,6 +6,7 @@ Holds: position t sees inputs 0..t (of its document) and no others; a batch in w
 Suffixes: B rows, T positions, D width, E head size, V vocabulary, N = B·T.
 """
 
+import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor, nn
 
@@ -68,9 +69,10 @@ class GPT(nn.Module):
         return summed_loss(hidden_ND, self.embedding.weight, targets_BT.flatten())
 
     def token_losses(self, inputs_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
-        """Cross-entropy of each target, losses_BT in fp32 or wider; 0 where it does not count. Without gradients."""
-        hidden_ND = self._hidden(inputs_BT, documents_BT).flatten(0, 1)
-        return token_losses(hidden_ND, self.embedding.weight, targets_BT.flatten()).view_as(targets_BT)
+        """Cross-entropy of each target, losses_BT; 0 where it does not count. Eager: nothing compiles mid-run."""
+        with torch.compiler.set_stance("force_eager"):
+            hidden_ND = self._hidden(inputs_BT, documents_BT).flatten(0, 1)
+            return token_losses(hidden_ND, self.embedding.weight, targets_BT.flatten()).view_as(targets_BT)
 
     def next_logits(self, inputs_BT: Tensor) -> Tensor:
         """Logits_BV of the token that follows each row."""

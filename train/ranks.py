@@ -50,6 +50,10 @@ class Ranks:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
         return next((flops for known, flops in _PEAK_FLOPS.items() if known in name), None)
 
+    def usd_per_hour(self, of_one: float | None) -> float | None:
+        """What all devices cost together, by `of_one`; None where no price is known."""
+        return None if of_one is None else of_one * self.world_size
+
     def say(self, line: str) -> None:
         """Print once, not once per rank. Where nobody can read it any more, training goes on in silence."""
         if not self.is_first:

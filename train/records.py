@@ -83,12 +83,13 @@ def checkpoint_record(job: Job, made: Checkpoint) -> Record:
     }
 
 
-def end_record(cursor: Cursor, status: str) -> Record:
-    """How an attempt ended: finished, stopped or failed."""
+def end_record(cursor: Cursor, status: str, seconds: float) -> Record:
+    """How an attempt ended: finished, stopped or failed; and how long it took, loading and saving included."""
     return {
         "step": cursor.step,
         "rows_done": cursor.rows_done,
         "tokens_done": cursor.tokens_done,
         "status": status,
+        "seconds": round(seconds, 3),
         "time": now(),
     }
