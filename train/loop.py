@@ -35,6 +35,8 @@ from train.ranks import Ranks, joined
 from train.records import checkpoint_record, end_record, speed, start_record, step_record
 from train.sample import complete, shown
 from train.stopping import StopRequest, listening
+from train.validate import eval_records, is_judged, validate
+from train.validate import shown as shown_scores
 
 NEXT = as_typed("next: python -m dataprep.sql --file manifests/queries/seen.sql")
 
@@ -67,6 +69,8 @@ class Attempt:
         self.meter = Meter(journal.records, usd_per_hour=ranks.usd_per_hour(job.config.usd_per_hour))
         ranks.agree(lambda: check_limits(job.config, self.meter) if ranks.is_first else None)
         self.last_row = job.last_row(self.cursor)
+        judged = ranks.gather(is_judged(journal.records, job.held_out, self.cursor))[0]
+        self.judged = self.cursor if judged else None
         self.limit: str | None = None  # the flag that ended it
         self.step_seconds = 0.0
 
@@ -98,6 +102,7 @@ class Attempt:
                 interrupted = self._train_rows(stop)
                 self._save()
             if not interrupted:
+                self._validate()
                 self._sample()
             status = "finished" if self.cursor.rows_done == self.job.recipe.plan_rows else "stopped"
         finally:
@@ -119,6 +124,9 @@ class Attempt:
         ahead = RowsAhead(job.loader, job.batch, rank=ranks.rank, last_row=self.last_row)
         with contextlib.closing(ahead):
             while self.cursor.rows_done < self.last_row:
+                # A parent's weights are judged as they come, by what this run counts: the two are comparable then.
+                if self.cursor.step % job.config.validate_every == 0 and (self.cursor.step or self.parent):
+                    self._validate()
                 record = self._step(ahead, stop)
                 if record is None:
                     return True
@@ -234,6 +242,16 @@ class Attempt:
         made = publish_checkpoint(self.job.checkpoints, self.cursor, self.job.identity, self.model, self.optimizer)
         self.journal.write("checkpoint", **checkpoint_record(self.job, made))
         self.journal.make_durable()
+
+    def _validate(self) -> None:
+        """Judge the weights by the held-out rows, once per step."""
+        if self.judged == self.cursor or not self.job.held_out.sources:
+            return
+        scores = validate(self.model, self.job.held_out, self.ranks, micro_batch=self.job.batch.micro_batch)
+        for record in eval_records(self.cursor, scores):
+            self.journal.write("eval", **record)
+        self.ranks.say(shown_scores(self.cursor.step, scores))
+        self.judged = self.cursor
 
     def _sample(self) -> None:
         """Let the model speak once: as an assistant where it learnt from what one says."""

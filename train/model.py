@@ -6,12 +6,13 @@ Holds: position t sees inputs 0..t (of its document) and no others; a batch in w
 Suffixes: B rows, T positions, D width, E head size, V vocabulary, N = B·T.
 """
 
+import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor, nn
 
 from dataprep.shapes import ModelShape, padded_vocab_size
 from train.attention import Attention, View, causal_view, document_view, rotary_tables
-from train.head import summed_loss
+from train.head import summed_loss, token_losses
 
 _INIT_STD = 0.02
 
@@ -47,7 +48,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """The model. `forward` gives the summed loss, `next_logits` what sampling needs."""
+    """The model. `forward` gives the summed loss, `token_losses` each target's, `next_logits` what sampling needs."""
 
     cos_TE: Tensor
     sin_TE: Tensor
@@ -66,6 +67,12 @@ class GPT(nn.Module):
         """Sum of cross-entropy over the targets that count, a float32 scalar."""
         hidden_ND = self._hidden(inputs_BT, documents_BT).flatten(0, 1)
         return summed_loss(hidden_ND, self.embedding.weight, targets_BT.flatten())
+
+    def token_losses(self, inputs_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+        """Cross-entropy of each target, losses_BT; 0 where it does not count. Eager: nothing compiles mid-run."""
+        with torch.compiler.set_stance("force_eager"):
+            hidden_ND = self._hidden(inputs_BT, documents_BT).flatten(0, 1)
+            return token_losses(hidden_ND, self.embedding.weight, targets_BT.flatten()).view_as(targets_BT)
 
     def next_logits(self, inputs_BT: Tensor) -> Tensor:
         """Logits_BV of the token that follows each row."""

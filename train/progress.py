@@ -38,6 +38,7 @@ def header(job: Job, cursor: Cursor, ranks: Ranks, n_parameters: int, parent: Pa
         "step": job.batch.product,
         "steps": f"{n_full:,} of {rows:,} rows{remainder}, to row {last_row:,}",
         "cost": f"{cost} ({gpu_table().warning})" if cost else "",
+        "judge": job.held_out.summary(job.config.validate_every),
         "from": f"step {cursor.step}: {done}" if cursor.step else begin,
     }
     return "\n".join(f"{name:6} {text}" for name, text in lines.items() if text)
