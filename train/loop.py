@@ -75,7 +75,7 @@ class Attempt:
         model = GPT(job.settings.shape, vocab_size=job.recipe.vocab_size, seq_len=job.recipe.seq_len)
         self.model = model.to(ranks.device)
         self.n_parameters = sum(weight.numel() for weight in self.model.parameters())
-        self.optimizer = make_optimizer(self.model)
+        self.optimizer = make_optimizer(self.model, job.settings.optimizer)
         if self.resumed:
             load_checkpoint(self.resumed, self.model, self.optimizer)
         elif parent:
@@ -143,7 +143,13 @@ class Attempt:
 
         # The rate of a step is the one for the tokens done after it: the first is above 0, the last the lowest.
         before, after = self.cursor, self.cursor.after(row_to=row_to, tokens=tokens, loss_tokens=loss_tokens)
-        rate = learning_rate(after.tokens_done, plan_tokens=job.recipe.tokens, peak=job.settings.peak_rate)
+        rate = learning_rate(
+            after.tokens_done,
+            plan_tokens=job.recipe.tokens,
+            peak=job.settings.peak_rate,
+            schedule=job.settings.schedule,
+            warmup_share=job.settings.stage.warmup_share,
+        )
         set_learning_rate(self.optimizer, rate)
 
         by_document = rows.documents_AMT is not None
