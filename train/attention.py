@@ -62,7 +62,9 @@ def positions_within(documents_BT: Tensor) -> Tensor:
 def document_bounds(positions_BT: Tensor) -> Tensor:
     """Where documents begin in all rows laid end to end, and the end: int32. A GPU waits once here, to count them."""
     begins = (positions_BT.flatten() == 0).nonzero().flatten()
-    return F.pad(begins, (0, 1), value=positions_BT.numel()).int()
+    bounds = F.pad(begins, (0, 1), value=positions_BT.numel()).int()
+    torch._dynamo.mark_dynamic(bounds, 0)  # or each number of documents would be compiled anew
+    return bounds
 
 
 class Attention(nn.Module):
@@ -100,13 +102,11 @@ def attend(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, view: View) -> Tensor
     if view.bounds is None:
         return F.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE, attn_mask=view.mask_B1TT)
     n_rows, _, n_positions, _ = q_BHTE.shape
-    flat = (x_BHTE.transpose(1, 2).flatten(0, 1) for x_BHTE in (q_BHTE, k_BHTE, v_BHTE))
-    y_NHE = _attend_varlen(*flat, view.bounds, n_positions)
+    q_NHE, k_NHE, v_NHE = (x_BHTE.transpose(1, 2).flatten(0, 1) for x_BHTE in (q_BHTE, k_BHTE, v_BHTE))
+    y_NHE = _attend_varlen(q_NHE, k_NHE, v_NHE, view.bounds, n_positions)
     return y_NHE.unflatten(0, (n_rows, n_positions)).transpose(1, 2)
 
 
-# The number of documents differs by micro-batch, and a compiled kernel would be made anew for each: this stays eager.
-@torch.compiler.disable
 def _attend_varlen(q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, bounds: Tensor, longest: int) -> Tensor:
     """Torch's flash kernel for rows of any lengths (GPU, bf16); `longest` may be more than any document has."""
     from torch.nn.attention.varlen import varlen_attn

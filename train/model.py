@@ -58,6 +58,7 @@ class GPT(nn.Module):
 
     def __init__(self, shape: ModelShape, *, vocab_size: int, seq_len: int) -> None:
         super().__init__()
+        self.shape = shape
         self.embedding = nn.Embedding(padded_vocab_size(vocab_size), shape.width)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.n_layers))
         self.final_norm = nn.RMSNorm(shape.width, eps=1e-6)

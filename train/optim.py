@@ -38,9 +38,7 @@ class Optimizer(Protocol):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...  # noqa: D102
 
 
-def learning_rate(
-    tokens_done: int, *, plan_tokens: int, peak: float, schedule: str, warmup_share: Fraction
-) -> float:
+def learning_rate(tokens_done: int, *, plan_tokens: int, peak: float, schedule: str, warmup_share: Fraction) -> float:
     """Linear up to `peak`, then by `schedule` down to a tenth of it.
 
     cosine  half a cosine over all that is left      wsd  stay at the peak, then 1 - sqrt over the last fifth
