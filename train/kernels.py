@@ -54,7 +54,7 @@ def compile_trouble(model: GPT, batch: Batch, *, by_document: bool, backend: str
         model.zero_grad()
         with torch.compiler.set_stance("force_eager"):
             rehearse()
-        return _first_line(error)
+        return _first_line(getattr(error, "inner_exception", error))  # what the backend said, not that it said it
     return None
 
 
