@@ -10,16 +10,13 @@ import torch.multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from dataprep.batch import Batch
-from dataprep.packing import Segments
 from dataprep.shapes import PRESETS
 from train.gradients import accumulate_gradients
 from train.kernels import compile_trouble
-from train.loader import RankRows
 from train.model import GPT
 from train.ranks import Ranks
 
 SEQ_LEN, VOCAB_SIZE, PAD = 16, 70, 69
-NO_SEGMENTS = Segments(**{name: np.empty(0, dtype=np.int64) for name in ("row", "shard", "start", "length")})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,22 +31,11 @@ class Step:
     def loss_tokens(self) -> int:
         return int((self.arrays[1] != -1).sum())
 
-    def share(self, ranks: Ranks) -> tuple[RankRows, Batch]:
+    def share(self, ranks: Ranks) -> list[np.ndarray]:
+        """This rank's arrays_AMT."""
         n_rows = len(self.arrays[0]) // ranks.world_size
         mine = slice(ranks.rank * n_rows, (ranks.rank + 1) * n_rows)
-        shape = (-1, self.micro_batch, SEQ_LEN)
-        inputs, targets, *documents = (array[mine].reshape(shape) for array in self.arrays)
-        rows = RankRows(
-            inputs_AMT=inputs,
-            targets_AMT=targets,
-            documents_AMT=documents[0] if documents else None,
-            segments=NO_SEGMENTS,
-        )
-        accumulation = n_rows // self.micro_batch
-        batch = Batch(
-            seq_len=SEQ_LEN, world_size=ranks.world_size, micro_batch=self.micro_batch, accumulation=accumulation
-        )
-        return rows, batch
+        return [array[mine].reshape(-1, self.micro_batch, SEQ_LEN) for array in self.arrays]
 
 
 def make_model() -> GPT:
@@ -80,10 +66,12 @@ def _rank(rank: int, world_size: int, steps: list[Step], folder: Path) -> None:
 
 
 def _train(step: Step, ranks: Ranks) -> tuple[float, list[torch.Tensor]]:
-    model, (rows, batch) = make_model(), step.share(ranks)
+    model, arrays = make_model(), step.share(ranks)
     if step.compiled:
-        by_document = rows.documents_AMT is not None
-        assert compile_trouble(model, batch, by_document=by_document, backend="aot_eager") is None
+        batch = Batch(
+            seq_len=SEQ_LEN, world_size=ranks.world_size, micro_batch=step.micro_batch, accumulation=len(arrays[0])
+        )
+        assert compile_trouble(model, batch, by_document=len(arrays) > 2, backend="aot_eager") is None
     trained = DistributedDataParallel(model, gradient_as_bucket_view=True) if ranks.world_size > 1 else model
-    loss = accumulate_gradients(trained, rows, loss_tokens=step.loss_tokens, ranks=ranks)
+    loss = accumulate_gradients(trained, arrays, loss_tokens=step.loss_tokens, ranks=ranks)
     return loss, [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]

@@ -63,7 +63,7 @@ def document_bounds(positions_BT: Tensor) -> Tensor:
     """Where documents begin in all rows laid end to end, and the end: int32. A GPU waits once here, to count them."""
     begins = (positions_BT.flatten() == 0).nonzero().flatten()
     bounds = F.pad(begins, (0, 1), value=positions_BT.numel()).int()
-    torch._dynamo.mark_dynamic(bounds, 0)  # or each number of documents would be compiled anew
+    torch._dynamo.mark_dynamic(bounds, 0)  # noqa: SLF001 -- documented; or each number of documents would compile
     return bounds
 
 

@@ -7,6 +7,7 @@ Compiled is each block in place, not the model: one block's code serves all, DDP
 """
 
 from functools import partial
+from textwrap import shorten
 
 import torch
 from torch import Tensor
@@ -102,4 +103,4 @@ def _first_trouble(ranks: Ranks, trouble: str | None) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return shorten(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}", 160)

@@ -183,7 +183,7 @@ class Attempt:
         return self.limit is not None
 
     def _accumulate_gradients(self, rows: RankRows, loss_tokens: int) -> float:
-        return accumulate_gradients(self.trained, rows, loss_tokens=loss_tokens, ranks=self.ranks)
+        return accumulate_gradients(self.trained, rows.arrays, loss_tokens=loss_tokens, ranks=self.ranks)
 
     def _check_finite(self, loss: float, grad_norm: float, after: Cursor) -> None:
         """Keep a broken step out of the weights, and keep them; every rank sees the same numbers, and one says so."""

@@ -25,7 +25,10 @@ def full_logits(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tens
 
 def torchs_own(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     """Torch's chunked loss (torch >= 2.13). Without options it keeps every logit, so they are given."""
-    options = torch.nn.LinearCrossEntropyOptions()
+    options, kind = torch.nn.LinearCrossEntropyOptions(), hidden_ND.device.type
+    if torch.is_autocast_enabled(kind):  # which does not reach in there
+        dtype = torch.get_autocast_dtype(kind)
+        hidden_ND, weight_VD = hidden_ND.to(dtype), weight_VD.to(dtype)
     return F.linear_cross_entropy(
         hidden_ND, weight_VD, targets_N, ignore_index=UNCOUNTED, reduction="sum", options=options
     )
