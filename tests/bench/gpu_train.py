@@ -120,7 +120,7 @@ def measure(
 def equality(
     ranks: Ranks, file: Path, *, model_name: str, vocab_size: int, seq_len: int, backend: str
 ) -> dict[str, float | str]:
-    """How far ours, eager and compiled, is from the baseline: loss and gradients, relative. And varlen from the mask."""
+    """How far ours, eager and compiled, is from the baseline, relative; and whether varlen gives the mask's values."""
     found: dict[str, tuple[float, torch.Tensor]] = {}
     rows = Rows(file, seq_len, 2, 1, documents=False).take()
     inputs_BT, targets_BT = (torch.from_numpy(array[0]).to(ranks.device) for array in rows)
