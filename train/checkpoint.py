@@ -23,6 +23,7 @@ from torch import nn
 
 from dataprep.errors import DataError, EnvironmentProblem
 from dataprep.publish import publishing_folder, sha256_file, sweep
+from train.optim import Optimizer
 
 KEPT = 2
 WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizer.pt", "state.json"
@@ -62,7 +63,7 @@ class Checkpoint:
 
 
 def publish_checkpoint(
-    checkpoints: Path, cursor: Cursor, identity: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
+    checkpoints: Path, cursor: Cursor, identity: dict[str, Any], model: nn.Module, optimizer: Optimizer
 ) -> Checkpoint:
     """Publish step_<step>, then remove all but the newest two."""
     folder = step_folder(checkpoints, cursor.step)
@@ -98,7 +99,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return _from_state(folder, state)
 
 
-def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> None:
     """Put weights, moments and the random state back."""
     load_weights(checkpoint, model)
     optimizer.load_state_dict(torch.load(checkpoint.folder / MOMENTS, map_location="cpu", weights_only=True))

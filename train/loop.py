@@ -22,7 +22,9 @@ from dataprep.ledger import rows_in_weights
 from train.beginning import Parent, find_checkpoint, find_parent
 from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_weights, publish_checkpoint
 from train.config import TrainConfig
+from train.gradients import accumulate_gradients
 from train.journal import Journal, Record
+from train.kernels import choose_kernels
 from train.loader import RankRows, handed_out, row_stream_hash
 from train.memory import answering_out_of_memory
 from train.meter import Meter, check_limits
@@ -79,15 +81,12 @@ class Attempt:
         model = GPT(job.settings.shape, vocab_size=job.recipe.vocab_size, seq_len=job.recipe.seq_len)
         self.model = model.to(ranks.device)
         self.n_parameters = sum(weight.numel() for weight in self.model.parameters())
-        self.optimizer = make_optimizer(self.model)
+        self.optimizer = make_optimizer(self.model, job.settings.optimizer)
         if self.resumed:
             load_checkpoint(self.resumed, self.model, self.optimizer)
         elif parent:
             assert parent.checkpoint, "a run without a checkpoint of its own begins with its parent's"
             load_weights(parent.checkpoint, self.model)
-        # Gradients of several ranks are averaged by DDP; one rank needs none of it.
-        many = ranks.world_size > 1
-        self.trained = DistributedDataParallel(self.model, gradient_as_bucket_view=True) if many else self.model
 
     def run(self) -> int:
         """Train what is left, save, sample, and say what to run next."""
@@ -95,6 +94,7 @@ class Attempt:
         if self.ranks.gather(self._ended_here())[0]:
             return self._repeat_the_end()
 
+        self.trained = self._made_ready()
         self._begin()
         status = "failed"
         try:
@@ -114,6 +114,14 @@ class Attempt:
             self.ranks.say(f"{self.limit} allows no further step: this run took {self.meter}")
         self.ranks.say(f"go on with: {self._command()}{self._larger_limit()}" if interrupted else NEXT)
         return 0
+
+    def _made_ready(self) -> nn.Module:
+        """The model as it is trained: on the best kernels here, and the gradients of several ranks averaged by DDP."""
+        job, by_document = self.job, self.job.recipe.attention == "document"
+        with answering_out_of_memory(self.model, self.optimizer, job.batch, by_document=by_document):
+            choose_kernels(self.model, self.ranks, job.batch, compiled=job.config.compile, by_document=by_document)
+        many = self.ranks.world_size > 1
+        return DistributedDataParallel(self.model, gradient_as_bucket_view=True) if many else self.model
 
     # ---- the training itself
 
@@ -151,7 +159,13 @@ class Attempt:
 
         # The rate of a step is the one for the tokens done after it: the first is above 0, the last the lowest.
         before, after = self.cursor, self.cursor.after(row_to=row_to, tokens=tokens, loss_tokens=loss_tokens)
-        rate = learning_rate(after.tokens_done, plan_tokens=job.recipe.tokens, peak=job.settings.peak_rate)
+        rate = learning_rate(
+            after.tokens_done,
+            plan_tokens=job.recipe.tokens,
+            peak=job.settings.peak_rate,
+            schedule=job.settings.schedule,
+            warmup_share=job.settings.stage.warmup_share,
+        )
         set_learning_rate(self.optimizer, rate)
 
         by_document = rows.documents_AMT is not None
@@ -177,28 +191,7 @@ class Attempt:
         return self.limit is not None
 
     def _accumulate_gradients(self, rows: RankRows, loss_tokens: int) -> float:
-        """Add up the gradients of this rank's micro-batches; returns the mean loss over every rank's counted targets.
-
-        DDP averages gradients over ranks, so each rank's share is multiplied by their number. Micro-batches with
-        nothing in them take part too: a rank that stayed away would leave the others waiting.
-        """
-        device, world_size = self.ranks.device, self.ranks.world_size
-        n_counted = max(loss_tokens, 1)  # where nothing counts the loss is 0, not 0/0
-        arrays = [torch.from_numpy(array_AMT).to(device) for array_AMT in rows.arrays]
-        total = torch.zeros((), device=device)
-        for i, micro_batch in enumerate(zip(*arrays, strict=True), 1):
-            with self._exchange(is_last=i == self.job.batch.accumulation):
-                with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-                    summed = self.trained(*micro_batch)
-                (summed * (world_size / n_counted)).backward()
-            total += summed.detach()
-        return self.ranks.sum_scalar(total) / n_counted
-
-    def _exchange(self, *, is_last: bool) -> contextlib.AbstractContextManager[None]:
-        """Gradients of all but a step's last micro-batch stay on their rank."""
-        if isinstance(self.trained, DistributedDataParallel) and not is_last:
-            return self.trained.no_sync()
-        return contextlib.nullcontext()
+        return accumulate_gradients(self.trained, rows.arrays, loss_tokens=loss_tokens, ranks=self.ranks)
 
     def _check_finite(self, loss: float, grad_norm: float, after: Cursor) -> None:
         """Keep a broken step out of the weights, and keep them; every rank sees the same numbers, and one says so."""

@@ -14,6 +14,7 @@ from torch import nn
 
 from dataprep.batch import Batch, divisors
 from dataprep.errors import EnvironmentProblem
+from train.optim import Optimizer
 
 _MARGIN = 0.9  # the allocator loses some to fragments, and rows differ in their documents
 _GIB = 2**30
@@ -21,7 +22,7 @@ _GIB = 2**30
 
 @contextlib.contextmanager
 def answering_out_of_memory(
-    model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, *, by_document: bool
+    model: nn.Module, optimizer: Optimizer, batch: Batch, *, by_document: bool
 ) -> Iterator[None]:
     """Turn torch's error inside the block into advice. Raises EnvironmentProblem."""
     try:
@@ -32,7 +33,7 @@ def answering_out_of_memory(
         seen = str(error).partition(".")[0]
     else:
         return
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     raise out_of_memory(batch, seen=seen, micro_batch=_probe(model, optimizer, batch, by_document=by_document))
 
 
@@ -59,7 +60,7 @@ def out_of_memory(batch: Batch, *, seen: str, micro_batch: int) -> EnvironmentPr
     )
 
 
-def _probe(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, *, by_document: bool) -> int:
+def _probe(model: nn.Module, optimizer: Optimizer, batch: Batch, *, by_document: bool) -> int:
     """Run one row, then two, and see what they take."""
     device = next(model.parameters()).device
     try:

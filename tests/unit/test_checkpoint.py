@@ -18,15 +18,15 @@ from train.checkpoint import (
     publish_checkpoint,
     read_checkpoint,
 )
-from train.optim import make_optimizer
+from train.optim import Optimizer, make_optimizer
 
 IDENTITY = {"recipe": "mix", "recipe_sha256": "ab" * 32, "fingerprint": "cd" * 32, "model": {"width": 3}, "seed": 1}
 
 
-def trained(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+def trained(seed: int) -> tuple[nn.Module, Optimizer]:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, 3), nn.RMSNorm(3))
-    optimizer = make_optimizer(model)
+    optimizer = make_optimizer(model, "adamw")
     model(torch.randn(2, 3)).sum().backward()
     optimizer.step()
     return model, optimizer
