@@ -17,10 +17,10 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dataprep.errors import DataError, as_typed
+from dataprep.errors import DataError, EnvironmentProblem, as_typed
 from dataprep.ledger import rows_in_weights
 from train.beginning import Parent, find_checkpoint, find_parent
-from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_weights, publish_checkpoint
+from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_moments, load_weights
 from train.config import TrainConfig
 from train.journal import Journal
 from train.loader import RankRows, handed_out, row_stream_hash
@@ -31,6 +31,7 @@ from train.progress import StepLines, header
 from train.ranks import Ranks, joined
 from train.records import checkpoint_record, end_record, speed, start_record, step_record
 from train.sample import complete, shown
+from train.saving import Saver
 from train.stopping import StopRequest, listening
 
 NEXT = as_typed("next: python -m dataprep.sql --file manifests/queries/seen.sql")
@@ -42,18 +43,21 @@ def train(config: TrainConfig) -> int:
         job = ranks.agree(lambda: open_job(config, world_size=ranks.world_size))
         if config.print_row_hash:
             return _print_row_hash(job, ranks)
-        # Judged before the journal exists: a refused parent leaves no run behind.
-        found = ranks.agree(lambda: find_parent(job) if ranks.is_first else None)
-        parent = ranks.gather(found)[0]
-        with contextlib.closing(ranks.agree(lambda: Journal(job.journal if ranks.is_first else None))) as journal:
-            return Attempt(job, ranks, journal, parent).run()
+        with contextlib.ExitStack() as held:
+            # Judged before the journal exists: a refused parent leaves no run behind.
+            found = ranks.agree(lambda: find_parent(job, held) if ranks.is_first else None)
+            parent = ranks.gather(found)[0]
+            with contextlib.closing(ranks.agree(lambda: Journal(job.journal if ranks.is_first else None))) as journal:
+                return Attempt(job, ranks, journal, parent, parent_held=held).run()
 
 
 class Attempt:
     """One try at a run: a model, where it stands, and the journal that says so."""
 
-    def __init__(self, job: Job, ranks: Ranks, journal: Journal, parent: Parent | None) -> None:
-        self.job, self.ranks, self.journal, self.parent = job, ranks, journal, parent
+    def __init__(
+        self, job: Job, ranks: Ranks, journal: Journal, parent: Parent | None, *, parent_held: contextlib.ExitStack
+    ) -> None:
+        self.job, self.ranks, self.journal, self.parent, self.parent_held = job, ranks, journal, parent, parent_held
         if journal.torn_bytes:
             ranks.say(f"the journal's last line was cut short by a kill: {journal.torn_bytes} bytes removed")
 
@@ -74,14 +78,20 @@ class Attempt:
         elif parent:
             assert parent.checkpoint, "a run without a checkpoint of its own begins with its parent's"
             load_weights(parent.checkpoint, self.model)
+            if parent.optimizer_kept:
+                load_moments(parent.checkpoint, self.optimizer)
+        config = job.config
+        self.saver = Saver(job.checkpoints, job.identity, keep=config.keep, keep_every=config.keep_every)
+        self.saved_at = time.monotonic()
         # Gradients of several ranks are averaged by DDP; one rank needs none of it.
         many = ranks.world_size > 1
         self.trained = DistributedDataParallel(self.model, gradient_as_bucket_view=True) if many else self.model
 
     def run(self) -> int:
         """Train what is left, save, sample, and say what to run next."""
-        self.ranks.say(header(self.job, self.cursor, self.ranks, self.n_parameters, self.parent))
-        if self.ranks.gather(self._ended_here())[0]:
+        ranks = self.ranks
+        ranks.say(header(self.job, self.cursor, ranks, self.n_parameters, self.parent))
+        if ranks.gather(self._ended_here())[0]:
             return self._repeat_the_end()
 
         self._begin()
@@ -90,15 +100,14 @@ class Attempt:
             with listening() as stop:
                 interrupted = self._train_rows(stop)
                 self._save()
+                ranks.agree(partial(self._note_saved, wait=True))
             if not interrupted:
                 self._sample()
             status = "finished" if self.cursor.rows_done == self.job.recipe.plan_rows else "stopped"
         finally:
-            # On a full disk this fails as well: what failed first is what is told.
-            with contextlib.suppress(*[OSError] if status == "failed" else []):
-                self.journal.write("end", **end_record(self.cursor, status))
-        self.ranks.say(f"{status} at step {self.cursor.step}; the weights hold {self.cursor.tokens_done:,} tokens")
-        self.ranks.say(f"go on with: {self._command()}" if interrupted else NEXT)
+            self._end(status)
+        ranks.say(f"{status} at step {self.cursor.step}; the weights hold {self.cursor.tokens_done:,} tokens")
+        ranks.say(f"go on with: {self._command()}" if interrupted else NEXT)
         return 0
 
     # ---- the training itself
@@ -112,9 +121,11 @@ class Attempt:
             row_from = self.cursor.rows_done
             row_to = min(row_from + job.batch.rows, self.last_row)
 
-            # Ranks agree before they compute: that rows are sound, how much counts, whether one was told to stop.
-            rows = ranks.agree(partial(job.loader.rank_rows, row_from, row_to, batch=job.batch, rank=ranks.rank))
-            tokens, loss_tokens, n_told = ranks.sum_counts(rows.n_tokens, rows.n_loss_tokens, int(stop.asked))
+            # Ranks agree before they compute: that rows and the last save are sound, how much counts, whether one
+            # was told to stop, whether by the first rank's clock it is time to save.
+            rows = ranks.agree(partial(self._next_rows, row_from, row_to))
+            counts = (rows.n_tokens, rows.n_loss_tokens, int(stop.asked), int(self._is_overdue()))
+            tokens, loss_tokens, n_told, n_overdue = ranks.sum_counts(*counts)
             if n_told:
                 return True
 
@@ -136,9 +147,14 @@ class Attempt:
             self.journal.write("step", **record)
             if ranks.is_first:
                 lines.add(record, after)
-            if after.step % job.config.checkpoint_every == 0:
+            if n_overdue or after.step % job.config.checkpoint_every == 0:
                 self._save()
         return False
+
+    def _next_rows(self, row_from: int, row_to: int) -> RankRows:
+        """What this rank computes in a step. On the way the first rank looks after its save in flight."""
+        self._note_saved()
+        return self.job.loader.rank_rows(row_from, row_to, batch=self.job.batch, rank=self.ranks.rank)
 
     def _accumulate_gradients(self, rows: RankRows, loss_tokens: int) -> float:
         """Add up the gradients of this rank's micro-batches; returns the mean loss over every rank's counted targets.
@@ -187,23 +203,48 @@ class Attempt:
             record = checkpoint_record(self.job, self.resumed)
             self.journal.write("checkpoint", **record | {"attempt": self.journal.attempt - 1})
         self.journal.write("start", **start_record(self.job, self.ranks, self.cursor, self.n_parameters, self.parent))
+        self.parent_held.close()  # from here on the journal says what we began from
         if self.ranks.is_first:
             clear_the_way(self.job.checkpoints, self.cursor.step)
 
     def _save(self) -> None:
-        """Publish a checkpoint, once per step. Its steps are durable first: weights hold no unjournaled rows."""
+        """Begin a checkpoint, once per step; it is written while training goes on."""
         if self.saved == self.cursor:
             return
-        self.ranks.agree(self._publish)
-        self.saved = self.cursor
+        self.ranks.agree(self._begin_save)
+        self.saved, self.saved_at = self.cursor, time.monotonic()
 
-    def _publish(self) -> None:
-        if not self.ranks.is_first:
-            return
-        self.journal.make_durable()
-        made = publish_checkpoint(self.job.checkpoints, self.cursor, self.job.identity, self.model, self.optimizer)
-        self.journal.write("checkpoint", **checkpoint_record(self.job, made))
-        self.journal.make_durable()
+    def _begin_save(self) -> None:
+        """Its steps are durable first: weights hold no unjournaled rows."""
+        self._note_saved(wait=True)
+        if self.ranks.is_first:
+            self.journal.make_durable()
+            self.saver.begin(self.cursor, self.model, self.optimizer)
+
+    def _note_saved(self, *, wait: bool = False) -> None:
+        """Journal what was published since the last look; only then may older ones go. Raises what the saver met."""
+        saved = self.saver.published(wait=wait)
+        if saved:
+            measured = {"stall_seconds": saved.stall_seconds, "write_seconds": saved.write_seconds}
+            self.journal.write("checkpoint", **checkpoint_record(self.job, saved.checkpoint), **measured)
+            self.journal.make_durable()
+            self.saver.remove_old()
+        for warning in self.saver.removed(wait=wait):
+            self.ranks.say(warning)
+
+    def _is_overdue(self) -> bool:
+        """Whether --checkpoint-minutes have passed without a checkpoint, by the first rank's clock alone."""
+        minutes = self.job.config.checkpoint_minutes
+        return bool(minutes and self.ranks.is_first and time.monotonic() - self.saved_at >= 60 * minutes)
+
+    def _end(self, status: str) -> None:
+        """The attempt's last word. On a full disk this fails as well: what failed first is what is told."""
+        forgiven = (OSError, EnvironmentProblem) if status == "failed" else ()
+        with contextlib.suppress(*forgiven):
+            self._note_saved(wait=True)
+        self.saver.close()
+        with contextlib.suppress(*forgiven):
+            self.journal.write("end", **end_record(self.cursor, status))
 
     def _sample(self) -> None:
         """Let the model speak once: as an assistant where it learnt from what one says."""

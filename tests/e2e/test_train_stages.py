@@ -21,7 +21,7 @@ from dataprep.errors import DataError, UsageError
 from dataprep.ledger import read_journal, steps_with_weights
 from dataprep.paths import Paths
 from dataprep.sql import ask
-from train.checkpoint import _state_hash
+from train.checkpoint import state_hash
 from train.config import parse_config
 from train.loop import Attempt, train
 
@@ -226,7 +226,7 @@ def test_a_parent_of_another_tokenizer_or_unknown_to_its_journal_is_refused(root
     state = json.loads(state_file.read_text())
     state.pop("sha256")
     state["identity"]["fingerprint"] = "f" * 64
-    state_file.write_text(json.dumps(state | {"sha256": _state_hash(state)}))
+    state_file.write_text(json.dumps(state | {"sha256": state_hash(state)}))
     with pytest.raises(DataError, match=r"parent other@10 has another tokenizer\n  seen: fingerprint ffffffffffff…"):
         sft("new", "--parent", "other", *TEN_STEPS)
     journal = paths.runs / "base" / "journal.jsonl"
