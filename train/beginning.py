@@ -18,10 +18,7 @@ from train.prepare import Job
 
 @dataclass(frozen=True, kw_only=True)
 class Parent:
-    """The run and step whose weights a run begins with, and whether its optimizer too.
-
-    `checkpoint` is None once the run has one of its own.
-    """
+    """Whose weights a run begins with, and whether its optimizer too; `checkpoint` is None once it has its own."""
 
     run: str
     step: int
@@ -31,10 +28,7 @@ class Parent:
 
 
 def find_parent(job: Job, held: ExitStack) -> Parent | None:
-    """The parent this run was begun with, or is asked to begin with. Prints what it skips.
-
-    Until `held` is closed, nothing removes the parent's checkpoint.
-    """
+    """The parent this run was begun with or asks for, safe from removal until `held` closes. Prints what it skips."""
     asked, begun = job.config.parent, job.settings.begun
     kept = _keeps_optimizer(job)
     if begun is None:
