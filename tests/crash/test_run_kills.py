@@ -37,9 +37,9 @@ def root(packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return copy
 
 
-def attempts(run: str, *, kills: int, world_size: int) -> list[dict[str, Any]]:
-    """Train `run` to its end through `kills` SIGKILLs; what became of each attempt."""
-    asked = {"flags": [*FLAGS, *SAVED, "--run", run], "kills": kills, "seed": 4, "world_size": world_size}
+def attempts(kills: dict[str, int], *, world_size: int) -> list[dict[str, Any]]:
+    """Train each run to its end through that many SIGKILLs; what became of each attempt."""
+    asked = {"flags": [*FLAGS, *SAVED], "kills": kills, "seed": 4, "world_size": world_size}
     command = [sys.executable, str(ZYGOTE), json.dumps(asked)]
     done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
@@ -48,8 +48,7 @@ def attempts(run: str, *, kills: int, world_size: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_twenty_kills_change_neither_the_weights_nor_the_ledger(root: Path, world_size: int) -> None:
-    (whole,) = attempts("whole", kills=0, world_size=world_size)
-    *killed, last = attempts("killed", kills=20, world_size=world_size)
+    whole, *killed, last = attempts({"whole": 0, "killed": 20}, world_size=world_size)
     assert whole["codes"] == last["codes"] == [0] * world_size
     assert all(set(attempt["codes"]) == {-signal.SIGKILL} for attempt in killed)
     hit = Counter("before the start" if each["steps"] < 0 else each["save"] for each in killed)

@@ -1,9 +1,9 @@
-"""Train one run to its end through random SIGKILLs: each attempt is a forked process, or a group of them.
+"""Train runs to their ends through random SIGKILLs: each attempt is a forked process, or a group of them.
 
-In:  a JSON object: flags, kills, seed, world_size. Out: a line of JSON per attempt: how it ended, and where it was hit.
+In:  a JSON object: flags, kills by run, seed, world_size. Out: a line of JSON per attempt: its end, where it was hit.
 Holds: this process has loaded torch and computed nothing, so a fork begins as a fresh interpreter would, 3 s sooner;
        the children are real processes that write real files, and nothing but the page they share outlives them.
-python tests/crash/zygote.py '{"flags": ["--manifest", …], "kills": 20, "seed": 1, "world_size": 1}'
+python tests/crash/zygote.py '{"flags": ["--manifest", …], "kills": {"mine": 20}, "seed": 1, "world_size": 1}'
 """
 
 import json
@@ -16,6 +16,8 @@ import struct
 import sys
 import time
 import traceback
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,14 +36,15 @@ def main() -> int:
     page = mmap.mmap(-1, PAGE.size)
     watch(page)
     rng = random.Random(asked["seed"])
-    for kill in range(asked["kills"] + 1):
-        page[:] = PAGE.pack(-1, 0)
-        children = start(asked["flags"], asked["world_size"])
-        if kill < asked["kills"]:
-            strike(children, page, rng)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        n_steps, moment = PAGE.unpack(page[:])
-        print(json.dumps({"codes": codes, "steps": n_steps, "save": MOMENTS[moment]}), flush=True)
+    for name, n_kills in asked["kills"].items():
+        for kill in range(n_kills + 1):
+            page[:] = PAGE.pack(-1, 0)
+            children = start([*asked["flags"], "--run-name", name], asked["world_size"])
+            if kill < n_kills:
+                strike(children, page, rng)
+            codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+            n_steps, moment = PAGE.unpack(page[:])
+            print(json.dumps({"run": name, "codes": codes, "steps": n_steps, "save": MOMENTS[moment]}), flush=True)
     return 0
 
 
@@ -49,32 +52,29 @@ def watch(page: mmap.mmap) -> None:
     """Have the trainer, in every fork, tell the page where it is."""
     write, reached, begin, remove = journal.Journal.write, publish._reached, saving.Saver.begin, saving.remove_old
 
-    def note(n_steps: int | None = None, moment: str | None = None) -> None:
+    def note(moment: str) -> None:
         if os.environ["RANK"] == "0":
-            now = PAGE.unpack(page[:])
-            page[:] = PAGE.pack(
-                now[0] if n_steps is None else n_steps, now[1] if moment is None else MOMENTS.index(moment)
-            )
+            struct.pack_into("=q", page, 8, MOMENTS.index(moment))
 
-    def noted_write(self, kind, **fields):
+    def noted_write(self: journal.Journal, kind: str, **fields: Any) -> None:
         write(self, kind, **fields)
-        if kind in ("start", "step"):
-            note(n_steps=0 if kind == "start" else PAGE.unpack(page[:])[0] + 1)
+        if kind in ("start", "step") and os.environ["RANK"] == "0":
+            struct.pack_into("=q", page, 0, PAGE.unpack(page[:])[0] + 1)
 
-    def noted_reached(step, path):
-        note(moment=step)
+    def noted_reached(step: str, path: Path) -> None:
+        note(step)
         reached(step, path)
 
-    def noted_begin(*arguments):
-        note(moment="copied")
+    def noted_begin(*arguments: Any) -> None:
+        note("copied")
         begin(*arguments)
 
-    def noted_remove(*arguments, **named):
-        note(moment="old ones go")
+    def noted_remove(*arguments: Any, **named: Any) -> list[str]:
+        note("old ones go")
         try:
             return remove(*arguments, **named)
         finally:
-            note(moment="no save")
+            note("no save")
 
     journal.Journal.write, publish._reached = noted_write, noted_reached
     saving.Saver.begin, saving.remove_old = noted_begin, noted_remove
@@ -91,7 +91,7 @@ def start(flags: list[str], world_size: int) -> list[int]:
             os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             train(flags)
         children.append(child)
-        os.setpgid(child, children[0])  # whoever comes first, so that no kill finds half a group
+        os.setpgid(child, children[0])  # both sides do it: no kill finds half a group
     return children
 
 
@@ -103,7 +103,7 @@ def train(flags: list[str]) -> None:
         run(lambda: loop.train(parse_config(flags)))
     except SystemExit as left:
         code = left.code
-    except BaseException:
+    except BaseException:  # noqa: BLE001 -- a fork must not go on as its parent
         traceback.print_exc()
     finally:
         os._exit(code)
