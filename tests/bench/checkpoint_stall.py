@@ -1,6 +1,6 @@
 """Bench: how long training waits for a checkpoint, and how long it takes to write. A script, not a test.
 
-In:  a preset and a folder. Out: a table: first and later saves, what training waited for, what went on beside it.
+In:  a preset and a folder. Out: a table: how long training waits, and would if it waited for the writing.
 Holds: the model and AdamW's moments are real and of the preset's size; "longest pause" is of a thread that only ticks
        while the writer writes, so that a writer that held Python's lock would show.
 Run: OMP_NUM_THREADS=1 python tests/bench/checkpoint_stall.py --model 124m --saves 4
@@ -42,7 +42,7 @@ def main() -> None:
         shutil.rmtree(folder)
     n_parameters = sum(weight.numel() for weight in model.parameters())
     print(f"{args.model}: {n_parameters:,} parameters, {12 * n_parameters / 2**30:.2f} GiB a checkpoint, on {device}\n")
-    print(table(["save", "training waits s", "written beside it s", "synchronous s", "longest pause s"], lines))
+    print(table(["save", "training waits s", "synchronous: waits s", "longest pause s"], lines))
 
 
 def measure(model: GPT, optimizer: torch.optim.Optimizer, folder: Path, n_saves: int) -> list[list[str | int]]:
@@ -57,8 +57,7 @@ def measure(model: GPT, optimizer: torch.optim.Optimizer, folder: Path, n_saves:
             time.sleep(0.001)
             longest = max(longest, time.perf_counter() - before)
             saved = saver.published()
-        both = saved.stall_seconds + saved.write_seconds
-        lines.append([save, *(f"{s:.3f}" for s in (saved.stall_seconds, saved.write_seconds, both, longest))])
+        lines.append([save, *(f"{s:.3f}" for s in (saved.stall_seconds, saved.write_seconds, longest))])
         saver.remove_old()
         saver.removed(wait=True)
     saver.close()

@@ -120,7 +120,7 @@ def strike(children: list[int], page: mmap.mmap, rng: random.Random) -> None:
 
     Counted in steps and not in seconds alone, so that a slow machine gets as far as a fast one.
     """
-    wanted, jitter = rng.randint(-1, 6), rng.random() * 0.03
+    wanted, jitter = rng.randint(-1, 4), rng.random() * 0.03
     deadline = time.monotonic() + 60
     while PAGE.unpack(page[:])[0] < wanted and time.monotonic() < deadline:
         time.sleep(0.0005)
