@@ -96,7 +96,7 @@ def _step(paths: Paths, run: str, step: int | None) -> int:
     of_now = [record for record in saved if kept and record["rows_done"] == kept[-1].row_to]
     if step is None and of_now:
         return of_now[-1]["step"]
-    if step in {record["step"] for record in saved}:
+    if step is not None and step in {record["step"] for record in saved}:
         return step
     start = journal.of_kind("start")[0]
     parent = f"--exclude-seen {start['parent_run']}@{start['parent_step']} for what it began with; or "
@@ -136,7 +136,7 @@ def _in_shards(
 ) -> Pieces:
     """The rows' runs of tokens in `shards`. Shards that are not drawn from any more have nothing to leave out."""
     segments = open_plan(paths, recipe).segments(rows.row_from, rows.row_to)
-    number_of = np.full(len(recipe.shards), -1, dtype=np.int32)
+    number_of: np.ndarray = np.full(len(recipe.shards), -1, dtype=np.int32)
     for i in np.unique(segments.shard).tolist():
         trained = recipe.shards[i]
         number_of[i] = held.get((trained.source, trained.shard), -1)
