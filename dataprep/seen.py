@@ -136,14 +136,14 @@ def _in_shards(
 ) -> Pieces:
     """The rows' runs of tokens in `shards`. Shards that are not drawn from any more have nothing to leave out."""
     segments = open_plan(paths, recipe).segments(rows.row_from, rows.row_to)
-    number_of: np.ndarray = np.full(len(recipe.shards), -1, dtype=np.int32)
+    number_of = np.full(len(recipe.shards), -1, dtype=np.int32)
     for i in np.unique(segments.shard).tolist():
         trained = recipe.shards[i]
-        number_of[i] = held.get((trained.source, trained.shard), -1)
-        if number_of[i] >= 0 and shards[number_of[i]].bin_sha256 != trained.bin_sha256:
+        number_of[i] = number = held.get((trained.source, trained.shard), -1)
+        if number >= 0 and shards[number].bin_sha256 != trained.bin_sha256:
             raise DataError(
                 f"{trained.shard} of {trained.source} is not the one that {rows.ancestor} was trained on",
-                seen=f"sha256 {shards[number_of[i]].bin_sha256[:12]}…",
+                seen=f"sha256 {shards[number].bin_sha256[:12]}…",
                 wanted=f"{trained.bin_sha256[:12]}…: the tokens it saw are not these",
                 fix=f"bring that {trained.shard} back; or leave {trained.source} out of --sources",
             )
