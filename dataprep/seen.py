@@ -102,7 +102,9 @@ def _step(paths: Paths, run: str, step: int | None) -> int:
     parent = f"--exclude-seen {start['parent_run']}@{start['parent_step']} for what it began with; or "
     steps = sorted({record["step"] for record in saved})
     raise UsageError(
-        f"run {run!r} has no weights of its own yet" if step is None else f"run {run!r} saved no weights at {step}",
+        f"run {run!r} has no weights of its own yet"
+        if step is None
+        else f"run {run!r} saved no weights at step {step}",
         seen=f"checkpoints of steps {', '.join(map(str, steps))}" if steps else "no checkpoint in its journal",
         wanted="weights whose rows are known",
         fix=f"--exclude-seen {run}@{steps[-1]}"
