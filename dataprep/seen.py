@@ -29,10 +29,10 @@ def settle_runs(paths: Paths, asked: Sequence[tuple[str, int | None]], before: S
     A bare RUN means its newest weights, but where the recipe of this name was packed `before` with other ones, it
     goes on meaning those: the same command is the same recipe, however far the run went on.
     """
-    settled = set()
-    for run, step in asked:
-        earlier = [known for known in before if run_at_step(known)[0] == run]
-        settled.add(earlier[0] if step is None and earlier else f"{run}@{_step(paths, run, step)}")
+    settled = {f"{run}@{_step(paths, run, step)}" for run, step in asked if step is not None}
+    for run in (run for run, step in asked if step is None):
+        earlier = [known for known in before if run_at_step(known)[0] == run and known not in settled]
+        settled.add(earlier[0] if earlier else f"{run}@{_step(paths, run, None)}")
     return tuple(sorted(settled))
 
 
