@@ -95,7 +95,7 @@ def _print(taken: StepRows, recipe: Recipe, parts: list[Part], texts: list[list[
     print(table(header, [_line(part) for part in parts]))
     n_rows = len({part.row for part in parts})
     tokens = sum(part.stop - part.start for part in parts)
-    print(f"\n{n_rows:,} rows × {recipe.seq_len:,}: {tokens:,} tokens", end=", ")
+    print(f"\n{n_rows:,} row{'s' if n_rows > 1 else ''} × {recipe.seq_len:,}: {tokens:,} tokens", end=", ")
     print(f"{sum(part.loss_tokens for part in parts):,} count; {n_rows * recipe.seq_len - tokens:,} padding")
     for origin in dict.fromkeys(_origin(part) for part in parts):
         print(origin)

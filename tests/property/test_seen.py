@@ -19,7 +19,7 @@ from dataprep.errors import BudgetError, DataError
 from dataprep.paths import Paths
 from dataprep.plan import publish_plan
 from dataprep.planner import make_plan
-from dataprep.recipe import Recipe, publish_recipe
+from dataprep.recipe import Recipe, load_recipe, publish_recipe
 from dataprep.seen import settle_runs
 
 SETTINGS = settings(max_examples=40, deadline=None)
@@ -173,6 +173,18 @@ def test_the_same_weights_give_the_same_recipe_and_other_weights_another(paths: 
     other.take_step()
     other.save()
     assert again(paths, "base@6", "other@7").seen_sha256 != first.seen_sha256
+
+
+def test_other_weights_under_the_same_step_are_another_recipe(paths: Paths) -> None:
+    first = again(paths, "base@6")
+    anew = Run(paths, "base", load_recipe(paths, "web"))
+    anew.start(batch_rows=1)
+    for _ in range(6):
+        anew.take_step()
+    anew.save()
+    second = again(paths, "base@6")
+    assert (second.exclude_seen, second.sources[0].seen_tokens) == (first.exclude_seen, 60)
+    assert replace(first, seen_sha256=second.seen_sha256).sha256 == second.sha256 != first.sha256
 
 
 def test_a_recipe_that_excludes_nothing_is_the_recipe_it_always_was(paths: Paths) -> None:
