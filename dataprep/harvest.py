@@ -15,7 +15,14 @@ from typing import Any
 from dataprep.asked import Asked, asked_files, read_asked
 from dataprep.bins import Receipt, find_receipts, read_receipt
 from dataprep.errors import DataError
-from dataprep.ledger import Journal, read_journal, standing_evals, steps_with_weights, trace_lineage
+from dataprep.ledger import (
+    Journal,
+    find_journals,
+    read_journal,
+    standing_evals,
+    steps_with_weights,
+    trace_lineage,
+)
 from dataprep.paths import Paths
 from dataprep.recipe import Recipe, read_recipe, recipe_names
 
@@ -92,8 +99,8 @@ def watched(paths: Paths) -> Iterator[Path]:
 
 
 def journal_files(paths: Paths) -> list[Path]:
-    """Every run's journal, by run."""
-    return sorted(paths.runs.glob("*/journal.jsonl"))
+    """Every run's journal, by run, those in the trash as well."""
+    return list(find_journals(paths.runs).values())
 
 
 def _add_source(harvest: Harvest, asked: Asked) -> None:
@@ -154,7 +161,8 @@ def _add_recipe(harvest: Harvest, paths: Paths, recipe: Recipe) -> None:
     )
     more = ("pad_tokens", "dropped_tokens", "split_documents", "documents", "sha256")
     stated = {key: getattr(recipe, key) for key in columns + more}
-    harvest.add("recipes", recipe=recipe.name, plan=paths.shown(plan), **stated)
+    excludes = ", ".join(recipe.exclude_seen)
+    harvest.add("recipes", recipe=recipe.name, plan=paths.shown(plan), exclude_seen=excludes, **stated)
     for source in recipe.sources:
         harvest.add("recipe_sources", recipe=recipe.name, **asdict(source))
     for shard in recipe.shards:
