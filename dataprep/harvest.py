@@ -15,7 +15,7 @@ from typing import Any
 from dataprep.asked import Asked, asked_files, read_asked
 from dataprep.bins import Receipt, find_receipts, read_receipt
 from dataprep.errors import DataError
-from dataprep.ledger import Journal, read_journal, steps_with_weights, trace_lineage
+from dataprep.ledger import Journal, find_journals, read_journal, steps_with_weights, trace_lineage
 from dataprep.paths import Paths
 from dataprep.recipe import Recipe, read_recipe, recipe_names
 
@@ -92,8 +92,8 @@ def watched(paths: Paths) -> Iterator[Path]:
 
 
 def journal_files(paths: Paths) -> list[Path]:
-    """Every run's journal, by run."""
-    return sorted(paths.runs.glob("*/journal.jsonl"))
+    """Every run's journal, by run, those in the trash as well."""
+    return list(find_journals(paths.runs).values())
 
 
 def _add_source(harvest: Harvest, asked: Asked) -> None:

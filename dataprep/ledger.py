@@ -1,6 +1,6 @@
 """Ledger: which rows of which plans are in a run's weights, read from its journal and its ancestors'.
 
-In:  runs/<run>/journal.jsonl (append-only records: start, step, checkpoint, sample, end).
+In:  runs/<run>/journal.jsonl (append-only records: start, step, checkpoint, sample, end), of runs in the trash too.
 Out: the records; for every step whether its rows are in the weights that are kept; the lineage of any weights.
 Holds: rows computed after the last checkpoint and lost in a crash are counted apart, never twice;
        what a parent did after its child began is not the child's.
@@ -19,6 +19,7 @@ from typing import Any
 from dataprep.errors import DataError
 
 Record = dict[str, Any]
+TRASH = ".trash"  # runs/.trash/<run>/: what `python -m train.runs trash` took away
 # What the manifest reads of each kind of record; the trainer writes more.
 _KEYS = {
     "start": {
@@ -73,6 +74,18 @@ class Lineage:
 
     rows: tuple[AncestorRows, ...]
     gap: str | None
+
+
+def find_journals(runs: Path) -> dict[str, Path]:
+    """Every run's journal, by name. A run in the trash still tells what it saw; a living one of its name wins."""
+    trashed = {file.parent.name: file for file in (runs / TRASH).glob("*/journal.jsonl")}
+    living = {file.parent.name: file for file in runs.glob("*/journal.jsonl") if file.parent.name != TRASH}
+    return dict(sorted({**trashed, **living}.items()))
+
+
+def read_journals(runs: Path) -> dict[str, Journal]:
+    """Every run's journal, read. Raises DataError naming a damaged line."""
+    return {run: read_journal(file) for run, file in find_journals(runs).items()}
 
 
 def read_journal(file: Path) -> Journal:

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from dataprep.errors import DataError
-from dataprep.ledger import Journal, Lineage, read_journal, rows_in_weights, steps_with_weights, trace_lineage
+from dataprep.ledger import (
+    Journal,
+    Lineage,
+    find_journals,
+    read_journal,
+    read_journals,
+    rows_in_weights,
+    steps_with_weights,
+    trace_lineage,
+)
 
 Record = dict[str, Any]
 # What else the manifest reads of a record; the ledger itself does not look at it.
@@ -282,3 +291,16 @@ def test_a_run_that_is_not_there_has_an_empty_lineage_and_a_gap() -> None:
     lineage = trace_lineage({}, "base", 2)
     assert lineage.rows == ()
     assert lineage.gap == "what base saw is not known: no journal of that name holds these weights of step 2"
+
+
+def test_journals_of_the_trash_are_found_and_a_living_run_of_the_same_name_wins(tmp_path: Path) -> None:
+    for folder, rows in (("base", 10), (".trash/base", 20), (".trash/old", 30)):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "journal.jsonl").write_bytes(lines(start(1, 0), saved(1, rows)))
+    assert find_journals(tmp_path) == {
+        "base": tmp_path / "base" / "journal.jsonl",
+        "old": tmp_path / ".trash" / "old" / "journal.jsonl",
+    }
+    kept = {run: rows_in_weights(journal.records)[-1].row_to for run, journal in read_journals(tmp_path).items()}
+    assert kept == {"base": 10, "old": 30}
+    assert find_journals(tmp_path / "nowhere") == {}
