@@ -12,6 +12,7 @@ from dataprep.errors import DataError, UsageError
 from dataprep.ledger import Journal, Record, read_journal
 from train.checkpoint import Checkpoint, list_checkpoints, newest_good, read_checkpoint, step_folder
 from train.prepare import Job
+from train.trash import refuse_trashed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,7 @@ def _lost(job: Job, records: list[Record]) -> DataError:
 
 def _open_parent(job: Job, run: str, step: int | None, weights_sha256: str | None = None) -> Parent:
     """Read the parent's checkpoint, every byte of it, and compare it with what is asked now."""
+    refuse_trashed(job.paths, run, wanted="the parent's weights", instead="another --parent under another --run-name")
     journal = read_journal(job.paths.runs / run / "journal.jsonl")
     if not journal.of_kind("start"):
         known = sorted(file.parent.name for file in job.paths.runs.glob("*/journal.jsonl") if file.stat().st_size)
