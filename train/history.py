@@ -112,8 +112,8 @@ def read_history(file: Path) -> History:
             "the history cannot be read", seen=error, wanted="a TOML file", fix="look at docs/formats.md"
         ) from None
     unknown = value.keys() - {"supply", "entry"}
-    tables = [table for key in ("supply", "entry") for table in [value.get(key, [])]]
-    if unknown or not value.get("entry") or not all(_is_tables(table) for table in tables):
+    supplies, entries = value.get("supply", []), value.get("entry", [])
+    if unknown or not (entries and _is_tables(supplies) and _is_tables(entries)):
         raise UsageError(
             f"{file.name} is not a training history",
             seen=", ".join(value) or "nothing",
@@ -123,12 +123,12 @@ def read_history(file: Path) -> History:
     return History(
         file=file,
         sha256=hashlib.sha256(content).hexdigest(),
-        supplies=tuple(_supply(f"supply {i}", table) for i, table in enumerate(tables[0], 1)),
-        entries=tuple(_entry(f"entry {i}", table) for i, table in enumerate(tables[1], 1)),
+        supplies=tuple(_supply(f"supply {i}", table) for i, table in enumerate(supplies, 1)),
+        entries=tuple(_entry(f"entry {i}", table) for i, table in enumerate(entries, 1)),
     )
 
 
-def refuse(where: str, problem: str, *, seen: object, wanted: str) -> UsageError:
+def refusal(where: str, problem: str, *, seen: object, wanted: str) -> UsageError:
     """What is wrong with one entry; nothing of the file is written then."""
     return UsageError(
         f"{where}: {problem}; nothing was written", seen=seen, wanted=wanted, fix=f"mend {where}, then replay again"
@@ -143,9 +143,8 @@ def _supply(where: str, table: dict[str, Any]) -> Supply:
     supply = Supply(**_checked(where, table, Supply))
     sizes = (supply.tokens, supply.shards, supply.tokens_per_shard)
     if [size is not None for size in sizes] not in ([True, False, False], [False, True, True]):
-        raise refuse(
-            where, "its size is not clear", seen=_shown(table), wanted="tokens, or shards and tokens-per-shard"
-        )
+        wanted = "tokens, or shards and tokens-per-shard"
+        raise refusal(where, "its size is not clear", seen=_shown(table), wanted=wanted)
     return supply
 
 
@@ -153,17 +152,17 @@ def _entry(where: str, table: dict[str, Any]) -> Entry:
     entry = Entry(**_checked(where, table, Entry))
     steps = range(entry.from_step + 1, entry.to_step + 1)
     if not steps:
-        raise refuse(where, "it goes backwards", seen=f"{entry.from_step} to {entry.to_step}", wanted="a later to-step")
-    if any(step not in steps for step in entry.saved_steps) or list(entry.saved_steps) != sorted(
-        set(entry.saved_steps)
-    ):
-        raise refuse(
-            where, "checkpoints of other steps", seen=f"saved = {list(entry.saved_steps)}", wanted=f"steps of {steps}"
-        )
+        seen = f"{entry.from_step} to {entry.to_step}"
+        raise refusal(where, "it goes backwards", seen=seen, wanted="a later to-step")
+    saved = list(entry.saved_steps)
+    if saved != sorted(set(saved)) or any(step not in steps for step in saved):
+        wanted = f"steps from {steps[0]} to {steps[-1]}, ascending"
+        raise refusal(where, "it cannot have saved these", seen=f"saved = {saved}", wanted=wanted)
     if entry.stage not in STAGES:
-        raise refuse(where, "there is no such stage", seen=entry.stage, wanted=", ".join(STAGES))
+        raise refusal(where, "there is no such stage", seen=entry.stage, wanted=", ".join(STAGES))
     if entry.reread and entry.from_row:
-        raise refuse(where, "two rows to read on from", seen=f"reread, from-row {entry.from_row}", wanted="one of them")
+        seen = f"reread, from-row {entry.from_row}"
+        raise refusal(where, "two rows to read on from", seen=seen, wanted="one of them")
     return entry
 
 
@@ -172,16 +171,16 @@ def _checked(where: str, table: dict[str, Any], kind: type[Supply | Entry]) -> d
     known = {field.name.replace("_", "-"): field for field in fields(kind)}
     needed = {key for key, field in known.items() if field.default is MISSING}
     if wrong := sorted(table.keys() - known.keys()):
-        raise refuse(where, f"unknown key {', '.join(wrong)}", seen=_shown(table), wanted=", ".join(known))
+        raise refusal(where, f"unknown key {', '.join(wrong)}", seen=_shown(table), wanted=", ".join(known))
     if missing := sorted(needed - table.keys()):
-        raise refuse(where, f"no {', '.join(missing)}", seen=_shown(table), wanted=", ".join(sorted(needed)))
+        raise refusal(where, f"no {', '.join(missing)}", seen=_shown(table), wanted=", ".join(sorted(needed)))
     return {known[key].name: _value(where, key, value) for key, value in table.items()}
 
 
 def _value(where: str, key: str, value: Any) -> Any:
     wanted = _fault(key, value)
     if wanted:
-        raise refuse(where, f"{key} cannot be that", seen=repr(value), wanted=wanted)
+        raise refusal(where, f"{key} cannot be that", seen=repr(value), wanted=wanted)
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -196,9 +195,8 @@ def _fault(key: str, value: Any) -> str | None:
         whole = isinstance(value, list) and all(isinstance(step, int) and step > 0 for step in value)
         return None if whole else "a list of steps"
     if key in {"parent", "stage", *_NAMES}:
-        return (
-            None if isinstance(value, str) and _is_spelled(key, value) else "RUN@STEP" if key == "parent" else "a name"
-        )
+        wanted = "RUN@STEP" if key == "parent" else "a name"
+        return None if isinstance(value, str) and _is_spelled(key, value) else wanted
     lowest = 0 if key in _MAY_BE_ZERO else 1
     return None if number and lowest <= value < 1 << 62 else f"a whole number from {lowest}"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from dataprep.ledger import Journal, Record, trace_lineage
 from dataprep.quantity import run_at_step
-from train.history import Entry, History, refuse
+from train.history import Entry, History, refusal
 from train.overview import at
 from train.row_supply import RowSupplies, RowSupply
 
@@ -35,7 +35,7 @@ class Weights:
 class Retraced:
     """One run as far as it was retraced. `saved`: the checkpoints that exist at this moment of the history."""
 
-    parent: tuple[str, int, str] | None
+    parent: tuple[str, int, str | None] | None
     records: list[Record] = field(default_factory=list)
     saved: dict[int, Weights] = field(default_factory=dict)
     attempt: int = 0
@@ -76,32 +76,30 @@ class Retrace:
         assert step is not None, "a history names the parent's step"
         made = self.runs.get(run)
         of_others = self._existing[run].of_kind("checkpoint") if made is None and run in self._existing else []
-        saved = {record["step"]: record["sha256"] for record in of_others}
+        saved: dict[int, str | None] = {record["step"]: record["sha256"] for record in of_others}
         if made:
             saved = {kept: weights.sha256 for kept, weights in made.saved.items()}
         if step not in saved:
-            gone = "it was deleted before" if made and made.deleted else f"saved: {_listed(saved)}"
-            raise refuse(
-                where, f"the parent {entry.parent} has no such weights", seen=gone, wanted=f"saved step {step}"
-            )
+            seen = "it was deleted before" if made and made.deleted else f"saved: {_listed(saved)}"
+            raise refusal(where, f"there are no weights {entry.parent}", seen=seen, wanted=f"a saved step {step}")
         return Retraced(parent=(run, step, saved[step]))
 
     def _weights(self, where: str, entry: Entry, retraced: Retraced) -> Weights:
         """The weights an entry begins with; later checkpoints of its run are gone from then on."""
         parent = at(*retraced.parent[:2]) if retraced.parent else None
         if entry.parent not in (None, parent):
-            raise refuse(
+            raise refusal(
                 where, f"run {entry.run} began with another parent", seen=entry.parent, wanted=parent or "no parent"
             )
         if retraced.origin is None:
             begins = {0, retraced.parent[1]} if retraced.parent else {0}
             if entry.from_step not in begins:
-                raise refuse(where, "a run's first step", seen=entry.from_step, wanted=" or ".join(map(str, begins)))
+                raise refusal(where, "a run's first step", seen=entry.from_step, wanted=" or ".join(map(str, begins)))
             retraced.origin = Weights(step=entry.from_step, rows_done=0, tokens_done=0, sha256=None)
         held = {retraced.origin.step: retraced.origin, **retraced.saved}
         if entry.from_step not in held:
             problem = f"run {entry.run} has no weights of step {entry.from_step}"
-            raise refuse(
+            raise refusal(
                 where, problem, seen=f"steps {_listed(held)}", wanted="one of those, or an earlier saved = […]"
             )
         retraced.saved = {step: kept for step, kept in retraced.saved.items() if step <= entry.from_step}
@@ -114,7 +112,7 @@ class Retrace:
             asked = self._row_after(entry, supply, weights, retraced)
         if asked >= supply.plan_rows:
             wanted = f"below {supply.plan_rows}, the rows of {supply.recipe}"
-            raise refuse(where, "there is no such row", seen=f"from-row {asked}", wanted=wanted)
+            raise refusal(where, "there is no such row", seen=f"from-row {asked}", wanted=wanted)
         return weights.rows_done + (asked - weights.rows_done) % supply.plan_rows
 
     def _row_after(self, entry: Entry, supply: RowSupply, weights: Weights, retraced: Retraced) -> int:
@@ -187,7 +185,7 @@ class Retrace:
         elif entry.deleted is not False:
             if entry.deleted not in retraced.saved:
                 seen, saved = f"deleted = {entry.deleted}", _listed(retraced.saved)
-                raise refuse(where, "that step was never saved", seen=seen, wanted=f"true, or a saved step: {saved}")
+                raise refusal(where, "that step was never saved", seen=seen, wanted=f"true, or a saved step: {saved}")
             back_to = retraced.saved[entry.deleted]
             retraced.saved = {step: kept for step, kept in retraced.saved.items() if step <= back_to.step}
             last_start = next(record for record in reversed(retraced.records) if record["kind"] == "start")

@@ -15,7 +15,7 @@ from dataprep.ledger import AncestorRows
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe, recipe_names
 from dataprep.seen_again import seen_again
-from train.history import Entry, Supply, refuse
+from train.history import Entry, Supply, refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +57,12 @@ class RowSupplies:
         known = [*self._counted, *recipe_names(self._paths)]
         if recipe not in known or known.count(recipe) > 1:
             problem = "two recipes have that name" if recipe in known else "its recipe is not known"
-            raise refuse(where, problem, seen=recipe or "no recipe", wanted=", ".join(known) or "a [[supply]]")
+            raise refusal(where, problem, seen=recipe or "no recipe", wanted=", ".join(known) or "a [[supply]]")
         if recipe not in self._opened:
             self._opened[recipe] = self._open(where, recipe, entry.seq_len)
         rows = self._opened[recipe]
         if entry.seq_len != rows.seq_len:
-            raise refuse(
+            raise refusal(
                 where,
                 f"rows of {recipe} have one length, or none could be told from another",
                 seen=f"seq-len {entry.seq_len}",
@@ -85,7 +85,7 @@ class RowSupplies:
             return _packed(self._paths, recipe)
         rows = _counted(recipe, self._counted[recipe], seq_len)
         if not rows.plan_rows:
-            raise refuse(where, f"{recipe} has not one row", seen=f"seq-len {seq_len}", wanted="a larger supply")
+            raise refusal(where, f"{recipe} has not one row", seen=f"seq-len {seq_len}", wanted="a larger supply")
         return rows
 
 

@@ -24,7 +24,7 @@ JOURNAL = "journal.jsonl"
 
 def trash_run(paths: Paths, run: str, journals: Mapping[str, Journal], *, force: bool) -> int:
     """Move runs/RUN to the trash; returns its bytes. Raises UsageError for what must stay."""
-    with _changing(paths):
+    with _changing(paths, run):
         folder, place = paths.runs / run, trash_folder(paths, run)
         if place.exists():
             raise _taken(paths, run) if folder.exists() else _trashed_already(paths, run)
@@ -49,7 +49,7 @@ def trash_run(paths: Paths, run: str, journals: Mapping[str, Journal], *, force:
 
 def restore_run(paths: Paths, run: str) -> None:
     """Move a run back from the trash. Raises UsageError where it cannot be one again."""
-    with _changing(paths):
+    with _changing(paths, run):
         folder, place = paths.runs / run, trash_folder(paths, run)
         receipt = _receipt(paths, run)
         if folder.exists():
@@ -71,19 +71,21 @@ def purge_run(paths: Paths, run: str) -> int:
 
     Raises UsageError for a run that is not in the trash.
     """
-    with _changing(paths):
+    with _changing(paths, run):
         place, receipt = trash_folder(paths, run), _receipt(paths, run)
-        before = bytes_of(place)
+        n_bytes = 0
         # Said before the first byte goes: half a run is never restored.
         receipt.setdefault("purge_began_at", now())
         publish_json(place / TRASH_RECEIPT, receipt)
         for item in place.iterdir():
             if item.is_dir() and not item.is_symlink():
+                n_bytes += bytes_of(item)
                 shutil.rmtree(item)
             elif item.name not in (JOURNAL, TRASH_RECEIPT):
+                n_bytes += item.lstat().st_size
                 item.unlink()
         publish_json(place / TRASH_RECEIPT, receipt | {"purged_at": receipt.get("purged_at") or now()})
-        return before - bytes_of(place)
+    return n_bytes
 
 
 def refuse_trashed(paths: Paths, run: str, *, wanted: str, instead: str) -> None:
@@ -145,8 +147,10 @@ def no_such_run(paths: Paths, run: str) -> UsageError:
 
 
 @contextlib.contextmanager
-def _changing(paths: Paths) -> Iterator[None]:
+def _changing(paths: Paths, run: str) -> Iterator[None]:
     """One at a time: two who move the same run would both believe they did."""
+    if not paths.runs.is_dir():
+        raise no_such_run(paths, run)
     with locked(paths.runs / ".runs.lock"):
         yield
 
