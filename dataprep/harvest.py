@@ -26,37 +26,13 @@ from dataprep.ledger import (
 )
 from dataprep.paths import Paths
 from dataprep.recipe import Recipe, read_recipe, recipe_names
-from dataprep.seen_again import seen_again
+from dataprep.seen_again import AgainRange, SeenRange, seen_again
 
 Line = dict[str, Any]
 _STEP_COLUMNS = (
     *("attempt", "step", "row_from", "row_to", "tokens", "loss_tokens", "loss", "lr", "grad_norm"),
     *("seconds", "tokens_per_s", "mfu", "vram_allocated", "vram_reserved", "in_weights"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeenRange:
-    """Rows of an ancestor's plan in a run's weights: their tokens per shard are counted from the plan."""
-
-    run: str
-    ancestor: str
-    recipe: str
-    plan: Path
-    row_from: int
-    row_to: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class AgainRange:
-    """Rows of a plan that a run's weights hold more than once: their tokens are counted from the plan."""
-
-    run: str
-    recipe: str
-    plan: Path
-    row_from: int
-    row_to: int
-    times: int
 
 
 @dataclass(kw_only=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dataprep.errors import DataError
+from dataprep.passes import split_passes
 from dataprep.publish import read_json
 
 Record = dict[str, Any]
@@ -224,15 +225,3 @@ def _with_tokens(run: str, records: Sequence[Record]) -> list[AncestorRows]:
         for plan_rows in [start.get("plan_rows") or 0]
         for number, row_from, row_to in split_passes(rows.row_from, rows.row_to, plan_rows)
     ]
-
-
-def split_passes(row_from: int, row_to: int, plan_rows: int | None) -> list[tuple[int, int, int]]:
-    """(pass, row_from, row_to) of rows that are counted on beyond their plan's end, as a replayed run's are.
-
-    >>> split_passes(8, 23, 10)
-    [(0, 8, 10), (1, 10, 20), (2, 20, 23)]
-    """
-    if not plan_rows:
-        return [(0, row_from, row_to)]
-    numbers = range(row_from // plan_rows, -(-row_to // plan_rows))
-    return [(n, max(row_from, n * plan_rows), min(row_to, (n + 1) * plan_rows)) for n in numbers]

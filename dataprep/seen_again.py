@@ -1,6 +1,6 @@
-"""Seen again: the rows of a plan that a run's weights hold more than once, along the whole ancestry.
+"""Seen again: the rows of a plan that a run's weights hold, and those they hold more than once.
 
-In:  a lineage's rows. Out: stretches of rows and how often each was read again.
+In:  a lineage's rows. Out: stretches of rows and how often each was read again; ranges to count in their plan.
 Holds: rows are of one recipe by its hash: another recipe over the same shards shows in the view `seen`, as passes.
 rows 0–30 of web, then 0–20 of web again -> rows 0–20, 1 time again
 """
@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from dataprep.ledger import AncestorRows
 
@@ -23,6 +24,30 @@ class SeenAgain:
     row_to: int
     times: int
     row_tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenRange:
+    """Rows of an ancestor's plan in a run's weights: their tokens per shard are counted from the plan."""
+
+    run: str
+    ancestor: str
+    recipe: str
+    plan: Path
+    row_from: int
+    row_to: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgainRange:
+    """Rows of a plan that a run's weights hold more than once: their tokens are counted from the plan."""
+
+    run: str
+    recipe: str
+    plan: Path
+    row_from: int
+    row_to: int
+    times: int
 
 
 def seen_again(rows: Sequence[AncestorRows]) -> list[SeenAgain]:

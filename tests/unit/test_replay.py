@@ -9,7 +9,8 @@ import tomli_w
 
 from dataprep import manifest
 from dataprep.errors import UsageError
-from dataprep.ledger import find_journals, read_journals, split_passes, steps_with_weights
+from dataprep.ledger import find_journals, read_journals, steps_with_weights
+from dataprep.passes import split_passes
 from dataprep.paths import Paths
 from dataprep.seen_again import seen_again
 from dataprep.sql import ask
@@ -259,7 +260,7 @@ def test_one_refused_entry_leaves_nothing_written(case: str, paths: Paths) -> No
     with pytest.raises(UsageError, match=f"(?s){match}") as refused:
         replayed(paths, *entries)
     assert len(str(refused.value).splitlines()) == 3
-    assert [file.name for file in paths.runs.iterdir()] == [".runs.lock"] if paths.runs.exists() else True
+    assert {file.name for file in paths.runs.glob("*")} <= {".runs.lock"}
 
 
 @pytest.mark.parametrize("content", ["", "entry = 5", "[[entri]]\nrun = 'a'", "[entry]\nrun = 'a'", "no toml", "\x00"])
