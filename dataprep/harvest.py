@@ -137,17 +137,8 @@ def _add_recipe(harvest: Harvest, paths: Paths, recipe: Recipe) -> None:
     plan = paths.plans / f"{recipe.name}.parquet"
     if not plan.exists():
         harvest.notes.append(f"recipe {recipe.name} has no plan: python -m dataprep.pack makes it again")
-    columns = ("tokenizer", "seq_len", "strategy", "loss", "attention", "unit", "epochs", "seed", "split")
-    more = (
-        "plan_rows",
-        "tokens",
-        "loss_tokens",
-        "pad_tokens",
-        "dropped_tokens",
-        "split_documents",
-        "documents",
-        "sha256",
-    )
+    columns = ("tokenizer", "seq_len", "strategy", "loss", "attention", "unit", "epochs", "seed", "split", "documents")
+    more = ("plan_rows", "tokens", "loss_tokens", "pad_tokens", "dropped_tokens", "split_documents", "sha256")
     stated = {key: getattr(recipe, key) for key in columns + more}
     harvest.add("recipes", recipe=recipe.name, plan=paths.shown(plan), **stated)
     for source in recipe.sources:

@@ -11,12 +11,13 @@ from dataprep import manifest
 from dataprep.errors import UsageError
 from dataprep.ledger import find_journals, read_journals, steps_with_weights
 from dataprep.passes import split_passes
-from dataprep.paths import Paths
+from dataprep.paths import SHIPPED_MANIFESTS, Paths
 from dataprep.seen_again import seen_again
 from dataprep.sql import ask
 from train.history import read_history
 from train.replay import Replayed, replay
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 WEB = {"name": "web", "tokens": 1_005}  # 100 rows of ten; five tokens fill no row
 STEP = {"gpus": 2, "micro-batch": 1, "accumulation": 1, "seq-len": 10}
 Entry = dict[str, Any]
@@ -154,10 +155,37 @@ HISTORIES: dict[str, tuple[list[Entry], dict[str, tuple[int, int, int, int]]]] =
 def test_a_history_comes_to_the_tokens_worked_out_by_hand(case: str, paths: Paths) -> None:
     entries, wanted = HISTORIES[case]
     assert told(replayed(paths, *entries)) == wanted
-    assert asked(paths) == wanted
     for journal in read_journals(paths.runs).values():
         steps = steps_with_weights(journal.records)
         assert all(step["tokens"] == 10 * (step["row_to"] - step["row_from"]) for step in steps)
+
+
+def test_the_database_tells_the_same_of_all_of_them(paths: Paths) -> None:
+    entries: list[Entry] = []
+    wanted = {}
+    for number, (of_one, tokens) in enumerate(HISTORIES.values()):
+        entries += [e | {key: f"{number}-{e[key]}" for key in ("run", "parent") if key in e} for e in of_one]
+        wanted |= {f"{number}-{run}": counts for run, counts in tokens.items()}
+    replayed(paths, *entries)
+    assert asked(paths) == wanted
+
+
+def test_the_example_in_the_documentation_is_worked_out_by_hand(paths: Paths) -> None:
+    lines = {line.run: line for line in replay(paths, read_history(DOCS / "history.toml"))}
+    step = 589_824
+    assert told(lines) == {
+        "base": (6_000 * step, 6_000 * step, 500 * step, 2_000 * step),
+        "fork": (3_000 * step, 1_000 * step, 0, 1_000 * step),
+    }
+    manifest.rebuild(paths)
+    header, rows = ask(paths, (SHIPPED_MANIFESTS / "queries" / "tokens_in_weights.sql").read_text())
+    base, fork = (dict(zip(header, row, strict=True)) for row in rows)
+    assert {"parent": None, "trashed_at": None, "tokens_in_weights": 6_000 * step}.items() <= base.items()
+    assert (base["of_ancestors"], base["own"], base["computed_not_in_weights"]) == (0, 6_000 * step, 500 * step)
+    assert fork["trashed_at"] is not None
+    assert (fork["parent"], fork["of_ancestors"], fork["own"]) == ("base@2000", 2_000 * step, 1_000 * step)
+    _, rows = ask(paths, (SHIPPED_MANIFESTS / "queries" / "reseen.sql").read_text())
+    assert [(run, reseen) for run, _, _, _, _, reseen, _ in rows] == [("base", 2_000 * step), ("fork", 1_000 * step)]
 
 
 def test_another_supply_begins_at_its_first_row_and_the_first_goes_on_where_it_stood(paths: Paths) -> None:
