@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import tomli_w
+from conftest import run_in
 
-from dataprep import manifest
+from dataprep import manifest, verify
 from dataprep.errors import UsageError
 from dataprep.ledger import find_journals, read_journals, steps_with_weights
 from dataprep.passes import split_passes
@@ -168,6 +169,7 @@ def test_the_database_tells_the_same_of_all_of_them(paths: Paths) -> None:
         wanted |= {f"{number}-{run}": counts for run, counts in tokens.items()}
     replayed(paths, *entries)
     assert asked(paths) == wanted
+    assert run_in(paths.root, verify.main) == 0
 
 
 def test_the_example_in_the_documentation_is_worked_out_by_hand(paths: Paths) -> None:
