@@ -187,8 +187,9 @@ def _ledgers(paths: Paths, *, full: bool) -> Finding:
 def _ledger_faults(journal: Journal, folder: Path, full: bool) -> Iterator[str]:
     """The rows in the weights are one stretch from the start, and newest checkpoint says the same."""
     ranges = rows_in_weights(journal.records)
+    jumps = {start["attempt"]: start["weights_row"] for start in journal.of_kind("start") if "weights_row" in start}
     for earlier, later in pairwise(ranges):
-        if earlier.row_to != later.row_from:
+        if earlier.row_to != jumps.get(later.attempt, later.row_from):
             yield f"rows {earlier.row_to:,} to {later.row_from:,} are in no attempt"
     checkpoints = [record for record in journal.of_kind("checkpoint") if (folder / record["path"]).exists()]
     if not checkpoints:

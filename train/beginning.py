@@ -14,6 +14,7 @@ from dataprep.ledger import Journal, Record, read_journal
 from train.checkpoint import Checkpoint, list_checkpoints, newest_good, read_checkpoint, step_folder, step_of
 from train.keeping import reading
 from train.prepare import Job
+from train.trash import refuse_trashed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,7 @@ def _open_parent(
     job: Job, held: ExitStack, run: str, step: int | None, weights_sha256: str | None = None, *, optimizer_kept: bool
 ) -> Parent:
     """Read the parent's checkpoint, every byte of it, and compare it with what is asked now."""
+    refuse_trashed(job.paths, run, wanted="the parent's weights", instead="another --parent under another --run-name")
     journal = read_journal(job.paths.runs / run / "journal.jsonl")
     if not journal.of_kind("start"):
         known = sorted(file.parent.name for file in job.paths.runs.glob("*/journal.jsonl") if file.stat().st_size)
