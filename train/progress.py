@@ -32,13 +32,14 @@ def header(job: Job, cursor: Cursor, ranks: Ranks, n_parameters: int, parent: Pa
     kept = "weights and optimizer" if parent and parent.optimizer_kept else "weights"
     begin = f"row 0, {kept} of {parent.run} at step {parent.step:,}" if parent else "row 0"
     cost = expected(job, cursor, ranks).cost_sentence
+    warning = "" if job.config.usd_per_hour else f" ({gpu_table().warning})"
     lines = {
         "run": f"{job.run} ({job.settings.stage_name}) on {ranks.hardware}",
         "model": f"{job.settings.model}: {n_parameters:,} parameters, {shape.n_layers} layers of width {shape.width}",
         "plan": _plan(recipe),
         "step": job.batch.product,
         "steps": f"{n_full:,} of {rows:,} rows{remainder}, to row {last_row:,}",
-        "cost": f"{cost} ({gpu_table().warning})" if cost else "",
+        "cost": f"{cost}{warning}" if cost else "",
         "judge": job.held_out.summary(job.config.validate_every),
         "from": f"step {cursor.step}: {done}" if cursor.step else begin,
     }
