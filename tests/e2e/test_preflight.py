@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dataprep.errors import EnvironmentProblem
 from train.preflight import CURES, Trial, Variables, find_cure, try_in_children
+from train.ranks import joined
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Limits a test can wait for, and a last rank that stops where the test says.
@@ -105,6 +107,16 @@ def test_two_ranks_that_answer_begin_without_a_noticeable_wait(tmp_path: Path) -
     waits = [float(line.split()[2]) for line in done.stdout.splitlines()]
     assert len(waits) == 2
     assert min(waits) < 2, waits  # the later rank's own; the earlier waits for the later
+
+
+def test_ranks_that_are_not_told_where_to_meet_are_refused_by_the_missing_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(EnvironmentProblem, match="MASTER_ADDR expected, but not set"), joined("cpu"):
+        pass
 
 
 def trials_of(tmp_path: Path, backend: str, curing: str) -> tuple[list[Trial], list[int]]:
