@@ -138,7 +138,7 @@ def _join_group(device: torch.device, world_size: int) -> None:
             f"this process is told to be one of {world_size} ranks, but not where they meet",
             seen=str(error).rpartition(": ")[2],
             wanted="every variable that torchrun sets, or none",
-            fix=f"torchrun --standalone --nproc_per_node={world_size} train/main.py --manifest, or unset WORLD_SIZE RANK",
+            fix=f"torchrun --standalone --nproc_per_node={world_size} train/main.py --manifest, or unset WORLD_SIZE",
         ) from None
     except RuntimeError as error:  # of which kind depends on the backend and on torch's version
         leave_at_once(_unanswered(device, world_size, str(error).partition("\n")[0]))
