@@ -136,6 +136,14 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
+def are_gone(pids: list[int]) -> bool:
+    """Whether all end within seconds of a kill, which a busy machine carries out when it gets to it."""
+    deadline = time.monotonic() + 20
+    while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(is_running(pid) for pid in pids)
+
+
 def test_ranks_that_answer_at_once_need_no_cure() -> None:
     diagnosis = find_cure("nccl", partial(try_in_children, [sys.executable, "-c", ""], world_size=2, timeout_s=20))
     assert diagnosis.is_healthy
@@ -152,7 +160,7 @@ def test_ranks_that_hang_until_a_variable_is_set_are_cured_by_it(tmp_path: Path)
     assert trials[0].said == "no answer within 1.5 s"
     assert trials[0].seconds < 15
     assert grandchildren
-    assert not any(is_running(pid) for pid in grandchildren), "what a trial started outlived it"
+    assert are_gone(grandchildren), "what a trial started outlived it"
 
 
 def test_ranks_that_hang_whatever_is_set_are_tried_with_each_cure_and_leave_nothing_behind(tmp_path: Path) -> None:
@@ -160,7 +168,7 @@ def test_ranks_that_hang_whatever_is_set_are_tried_with_each_cure_and_leave_noth
     assert [dict(trial.variables) for trial in trials] == [{}, {"GLOO_SOCKET_IFNAME": "lo"}]
     assert not any(trial.answered for trial in trials)
     assert grandchildren
-    assert not any(is_running(pid) for pid in grandchildren), "what a trial started outlived it"
+    assert are_gone(grandchildren), "what a trial started outlived it"
 
 
 def test_a_rank_that_fails_ends_its_trial_at_once_and_its_last_words_are_kept() -> None:
