@@ -141,7 +141,14 @@ def _join_group(device: torch.device, world_size: int) -> None:
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
         with limited(_ANSWER_S + later_s, _unanswered(device, world_size, f"no sum within {_ANSWER_S:g} s")):
             _first_sum(device, world_size)
-    except (RuntimeError, ValueError) as error:  # what torch raises here depends on the backend and on its version
+    except ValueError as error:
+        raise EnvironmentProblem(
+            f"this process is told to be one of {world_size} ranks, but not where they meet",
+            seen=str(error).rpartition(": ")[2],
+            wanted="every variable that torchrun sets, or none",
+            fix=f"torchrun --standalone --nproc_per_node={world_size} train/main.py --manifest, or unset WORLD_SIZE",
+        ) from None
+    except RuntimeError as error:  # of which kind depends on the backend and on torch's version
         leave_at_once(_unanswered(device, world_size, str(error).partition("\n")[0]))
 
 
