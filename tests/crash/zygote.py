@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # an optimizer's first step loads it: a second of each fork's time
 
 from dataprep import publish
 from dataprep.errors import run
