@@ -15,7 +15,7 @@ from typing import Any
 from dataprep.asked import Asked, asked_files, read_asked
 from dataprep.bins import Receipt, find_receipts, read_receipt
 from dataprep.errors import DataError
-from dataprep.ledger import Journal, find_journals, read_journal, steps_with_weights, trace_lineage
+from dataprep.ledger import Journal, find_journals, read_journal, standing_evals, steps_with_weights, trace_lineage
 from dataprep.paths import Paths
 from dataprep.recipe import Recipe, read_recipe, recipe_names
 
@@ -187,6 +187,9 @@ def _add_run(harvest: Harvest, journal: Journal) -> bool:
     for record in journal.of_kind("checkpoint"):
         columns = ("step", "rows_done", "tokens_done", "path", "bytes", "sha256")
         harvest.add("checkpoints", run=journal.run, **{key: record[key] for key in columns})
+    for record in standing_evals(journal.records):
+        columns = ("step", "tokens_done", "suite", "task", "n", "value", "stderr")
+        harvest.add("evals", run=journal.run, **{key: record[key] for key in columns})
     for record in journal.of_kind("sample"):
         columns = ("step", "prompt", "completion", "expected", "hit")
         harvest.add("samples", run=journal.run, **{key: record.get(key) for key in columns})
