@@ -38,7 +38,8 @@ def test_a_muon_run_that_stopped_goes_on_to_the_same_weights(root: Path) -> None
     assert sorted(rates[0]) == rates[0]  # the plan is longer than this: up, then at the peak
 
 
-def test_the_head_cannot_change_while_a_run_goes_on(root: Path) -> None:
+@pytest.mark.usefixtures("root")
+def test_the_head_cannot_change_while_a_run_goes_on() -> None:
     here(*FLAGS, "--recipe", "mix", "--run", "base", *EIGHT_STEPS)
     with pytest.raises(DataError, match="another model"):
         here(*FLAGS, "--recipe", "mix", "--run", "base", "--head", "untied", *SIXTEEN_STEPS)
