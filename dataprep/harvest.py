@@ -15,9 +15,19 @@ from typing import Any
 from dataprep.asked import Asked, asked_files, read_asked
 from dataprep.bins import Receipt, find_receipts, read_receipt
 from dataprep.errors import DataError
-from dataprep.ledger import Journal, read_journal, steps_with_weights, trace_lineage
+from dataprep.ledger import (
+    TRASH,
+    Journal,
+    find_journals,
+    read_journal,
+    read_trashed_at,
+    standing_evals,
+    steps_with_weights,
+    trace_lineage,
+)
 from dataprep.paths import Paths
 from dataprep.recipe import Recipe, read_recipe, recipe_names
+from dataprep.seen_again import AgainRange, SeenRange, seen_again
 
 Line = dict[str, Any]
 _STEP_COLUMNS = (
@@ -26,24 +36,13 @@ _STEP_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class SeenRange:
-    """Rows of an ancestor's plan in a run's weights: their tokens per shard are counted from the plan."""
-
-    run: str
-    ancestor: str
-    recipe: str
-    plan: Path
-    row_from: int
-    row_to: int
-
-
 @dataclass(kw_only=True)
 class Harvest:
     """Lines by table, ranges still to be counted, and notes for people."""
 
     tables: dict[str, list[Line]] = field(default_factory=dict)
     seen: list[SeenRange] = field(default_factory=list)
+    again: list[AgainRange] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, table: str, **line: Any) -> None:
@@ -62,12 +61,13 @@ def collect(paths: Paths) -> Harvest:
         with _left_out(harvest):
             _add_recipe(harvest, paths, read_recipe(paths.recipes / f"{name}.toml"))
     journals: dict[str, Journal] = {}
-    for file in journal_files(paths):
+    files = find_journals(paths.runs)
+    for run, file in files.items():
         with _left_out(harvest):
-            journals[file.parent.name] = read_journal(file)
+            journals[run] = read_journal(file)
     for journal in journals.values():
         with _left_out(harvest):
-            if _add_run(harvest, journal):
+            if _add_run(harvest, journal, trashed_at=read_trashed_at(files[journal.run])):
                 _add_lineage(harvest, paths, journals, journal.run)
     return harvest
 
@@ -85,15 +85,15 @@ def _left_out(harvest: Harvest) -> Iterator[None]:
 def watched(paths: Paths) -> Iterator[Path]:
     """Folders and files whose change makes tokens.db stale. A publication changes its folder."""
     bins = (paths.all_bins, *paths.all_bins.glob("*"), *paths.all_bins.glob("*/*"))
-    folders = [paths.source_record("").parent, paths.recipes, paths.plans, paths.runs, *bins]
+    folders = [paths.source_record("").parent, paths.recipes, paths.plans, paths.runs, paths.runs / TRASH, *bins]
     yield from (folder for folder in folders if folder.is_dir())
     yield from paths.recipes.glob("*.toml")  # people edit them in place
     yield from journal_files(paths)
 
 
 def journal_files(paths: Paths) -> list[Path]:
-    """Every run's journal, by run."""
-    return sorted(paths.runs.glob("*/journal.jsonl"))
+    """Every run's journal, by run, those in the trash as well."""
+    return list(find_journals(paths.runs).values())
 
 
 def _add_source(harvest: Harvest, asked: Asked) -> None:
@@ -138,30 +138,18 @@ def _add_recipe(harvest: Harvest, paths: Paths, recipe: Recipe) -> None:
     plan = paths.plans / f"{recipe.name}.parquet"
     if not plan.exists():
         harvest.notes.append(f"recipe {recipe.name} has no plan: python -m dataprep.pack makes it again")
-    columns = (
-        "tokenizer",
-        "seq_len",
-        "strategy",
-        "loss",
-        "attention",
-        "unit",
-        "epochs",
-        "seed",
-        "split",
-        "plan_rows",
-        "tokens",
-        "loss_tokens",
-    )
-    more = ("pad_tokens", "dropped_tokens", "split_documents", "documents", "sha256")
+    columns = ("tokenizer", "seq_len", "strategy", "loss", "attention", "unit", "epochs", "seed", "split", "documents")
+    more = ("plan_rows", "tokens", "loss_tokens", "pad_tokens", "dropped_tokens", "split_documents", "sha256")
     stated = {key: getattr(recipe, key) for key in columns + more}
-    harvest.add("recipes", recipe=recipe.name, plan=paths.shown(plan), **stated)
+    excludes = ", ".join(recipe.exclude_seen)
+    harvest.add("recipes", recipe=recipe.name, plan=paths.shown(plan), exclude_seen=excludes, **stated)
     for source in recipe.sources:
         harvest.add("recipe_sources", recipe=recipe.name, **asdict(source))
     for shard in recipe.shards:
         harvest.add("recipe_shards", recipe=recipe.name, **asdict(shard))
 
 
-def _add_run(harvest: Harvest, journal: Journal) -> bool:
+def _add_run(harvest: Harvest, journal: Journal, *, trashed_at: str | None) -> bool:
     """A run's own lines; False for one that never began."""
     starts, ends = journal.of_kind("start"), journal.of_kind("end")
     if journal.torn is not None:
@@ -180,12 +168,16 @@ def _add_run(harvest: Harvest, journal: Journal) -> bool:
         status=end["status"] if end else "open",
         started_at=_utc(first["time"]),
         ended_at=_utc(end["time"]) if end else None,
+        trashed_at=_utc(trashed_at) if trashed_at else None,
     )
     for step in steps_with_weights(journal.records):
         harvest.add("steps", run=journal.run, **{key: step.get(key) for key in _STEP_COLUMNS})
     for record in journal.of_kind("checkpoint"):
         columns = ("step", "rows_done", "tokens_done", "path", "bytes", "sha256")
         harvest.add("checkpoints", run=journal.run, **{key: record[key] for key in columns})
+    for record in standing_evals(journal.records):
+        columns = ("step", "tokens_done", "suite", "task", "n", "value", "stderr")
+        harvest.add("evals", run=journal.run, **{key: record[key] for key in columns})
     for record in journal.of_kind("sample"):
         columns = ("step", "prompt", "completion", "expected", "hit")
         harvest.add("samples", run=journal.run, **{key: record.get(key) for key in columns})
@@ -202,6 +194,8 @@ def _add_lineage(harvest: Harvest, paths: Paths, journals: dict[str, Journal], r
     for place, rows in enumerate(lineage.rows):
         harvest.add("ancestor_rows", run=run, place=place, **vars(rows))
         plan = paths.plans / f"{rows.recipe}.parquet"
+        if rows.row_tokens is not None:
+            continue  # an abstract supply has no shards
         if packed.get(rows.recipe) != rows.recipe_sha256:
             uncounted[rows.recipe] = "gone" if rows.recipe not in packed else "packed anew, with other rows"
         elif not plan.exists():
@@ -209,6 +203,15 @@ def _add_lineage(harvest: Harvest, paths: Paths, journals: dict[str, Journal], r
         else:
             where = {"row_from": rows.row_from, "row_to": rows.row_to}
             harvest.seen.append(SeenRange(run=run, ancestor=rows.ancestor, recipe=rows.recipe, plan=plan, **where))
+    for again in seen_again(lineage.rows):
+        where = {"run": run, "recipe": again.recipe, "row_from": again.row_from, "row_to": again.row_to}
+        if again.row_tokens is None and again.recipe not in uncounted:
+            plan = paths.plans / f"{again.recipe}.parquet"
+            harvest.again.append(AgainRange(**where, plan=plan, times=again.times))
+        else:
+            n_rows = (again.row_to - again.row_from) * again.times
+            tokens = n_rows * again.row_tokens if again.row_tokens else None
+            harvest.add("reseen_rows", **where, times=again.times, tokens=tokens)
     for recipe, why in uncounted.items():
         harvest.notes.append(f"run {run}: recipe {recipe} is {why}, so its tokens per shard cannot be counted")
 

@@ -1,6 +1,6 @@
 """Ledger: which rows of which plans are in a run's weights, read from its journal and its ancestors'.
 
-In:  runs/<run>/journal.jsonl (append-only records: start, step, checkpoint, sample, end).
+In:  runs/<run>/journal.jsonl (append-only: start, step, checkpoint, eval, sample, end), of runs in the trash too.
 Out: the records; for every step whether its rows are in the weights that are kept; the lineage of any weights.
 Holds: rows computed after the last checkpoint and lost in a crash are counted apart, never twice;
        what a parent did after its child began is not the child's.
@@ -11,14 +11,19 @@ Holds: rows computed after the last checkpoint and lost in a crash are counted a
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dataprep.errors import DataError
+from dataprep.passes import split_passes
+from dataprep.publish import read_json
 
 Record = dict[str, Any]
+TRASH = ".trash"  # runs/.trash/<run>/: what `python -m train.runs trash` took away
+TRASH_RECEIPT = "trashed.json"
 # What the manifest reads of each kind of record; the trainer writes more.
 _KEYS = {
     "start": {
@@ -28,6 +33,7 @@ _KEYS = {
     "step": {"step", "row_from", "row_to", "tokens", "loss_tokens", "loss", "lr"},
     "checkpoint": {"step", "rows_done", "tokens_done", "path", "bytes", "sha256"},
     "sample": {"step", "prompt", "completion"},
+    "eval": {"step", "rows_done", "tokens_done", "suite", "task", "n", "value", "stderr"},
     "end": {"status", "time"},
 }
 
@@ -56,7 +62,10 @@ class RowRange:
 
 @dataclass(frozen=True, kw_only=True)
 class AncestorRows:
-    """Rows [row_from, row_to) of a recipe's plan, put into the weights by one attempt of a run or of an ancestor."""
+    """Rows [row_from, row_to) of a recipe's plan, put into the weights by one attempt of a run or of an ancestor.
+
+    `row_tokens` is what each row holds where there is no plan to count in: a replayed run's abstract supply.
+    """
 
     ancestor: str
     recipe: str
@@ -65,6 +74,7 @@ class AncestorRows:
     row_from: int
     row_to: int
     tokens: int
+    row_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +83,26 @@ class Lineage:
 
     rows: tuple[AncestorRows, ...]
     gap: str | None
+
+
+def find_journals(runs: Path) -> dict[str, Path]:
+    """Every run's journal, by name. A run in the trash still tells what it saw; a living one of its name wins."""
+    found = [*(runs / TRASH).glob("*/journal.jsonl"), *runs.glob("*/journal.jsonl")]
+    by_run = {file.parent.name: file for file in found if not file.parent.name.startswith(".")}
+    return dict(sorted(by_run.items()))
+
+
+def read_journals(runs: Path) -> dict[str, Journal]:
+    """Every run's journal, read. Raises DataError naming a damaged line."""
+    return {run: read_journal(file) for run, file in find_journals(runs).items()}
+
+
+def read_trashed_at(journal: Path) -> str | None:
+    """When a journal's run was moved to the trash, as its receipt says; None for a living run."""
+    if journal.parents[1].name != TRASH:
+        return None
+    receipt = read_json(journal.with_name(TRASH_RECEIPT))
+    return receipt.get("trashed_at") if receipt else None
 
 
 def read_journal(file: Path) -> Journal:
@@ -102,14 +132,17 @@ def rows_in_weights(records: Sequence[Record]) -> list[RowRange]:
     """Per attempt, the rows it put into the weights that are kept now.
 
     An attempt's rows count up to its last checkpoint, and no further than any later attempt began:
-    a later attempt that began earlier threw the rest away.
+    a later attempt that began earlier threw the rest away. A replayed attempt may read on from another row
+    than its weights had reached, which is then its `weights_row`.
     """
     starts: dict[int, int] = {}
+    begun_at: dict[int, int] = {}
     saved: dict[int, int] = {}
     for record in records:
         attempt = record.get("attempt", 0)
         if record["kind"] == "start":
             starts[attempt] = saved[attempt] = record["rows_done"]
+            begun_at[attempt] = record.get("weights_row", record["rows_done"])
         elif record["kind"] == "checkpoint":
             saved[attempt] = record["rows_done"]
     ranges, kept_to = [], None
@@ -117,7 +150,7 @@ def rows_in_weights(records: Sequence[Record]) -> list[RowRange]:
         row_to = saved[attempt] if kept_to is None else min(saved[attempt], kept_to)
         if row_to > starts[attempt]:
             ranges.append(RowRange(attempt=attempt, row_from=starts[attempt], row_to=row_to))
-        kept_to = starts[attempt] if kept_to is None else min(kept_to, starts[attempt])
+        kept_to = begun_at[attempt] if kept_to is None else min(kept_to, begun_at[attempt])
     return ranges[::-1]
 
 
@@ -129,6 +162,17 @@ def steps_with_weights(records: Sequence[Record]) -> list[Record]:
         for record in records
         if record["kind"] == "step"
     ]
+
+
+def standing_evals(records: Sequence[Record]) -> list[Record]:
+    """The newest of each evaluation; those of weights that a later attempt threw away are left out."""
+    standing: dict[tuple[Any, ...], Record] = {}
+    for record in records:
+        if record["kind"] == "start":
+            standing = {key: held for key, held in standing.items() if held["rows_done"] <= record["rows_done"]}
+        elif record["kind"] == "eval":
+            standing[record["step"], record["suite"], record["task"]] = record
+    return list(standing.values())
 
 
 def trace_lineage(journals: Mapping[str, Journal], run: str, step: int | None = None) -> Lineage:
@@ -168,16 +212,28 @@ def _as_saved(journal: Journal | None, step: int | None, sha256: str | None) -> 
 
 
 def _with_tokens(run: str, records: Sequence[Record]) -> list[AncestorRows]:
-    """Each attempt's rows in the weights, with the recipe it trained on and the tokens its steps counted."""
+    """Each attempt's rows in the weights, pass by pass, with their recipe and the tokens its steps counted."""
     starts = {record["attempt"]: record for record in records if record["kind"] == "start"}
-    kept = [step for step in steps_with_weights(records) if step["in_weights"]]
+    tokens: Counter[tuple[int, int]] = Counter()
+    for step in steps_with_weights(records):
+        if step["in_weights"]:
+            attempt, first, n_rows = step["attempt"], step["row_from"], step["row_to"] - step["row_from"]
+            for number, row_from, row_to in split_passes(first, step["row_to"], starts[attempt].get("plan_rows")):
+                until = [step["tokens"] * (row - first) // n_rows for row in (row_from, row_to)]
+                tokens[attempt, number] += until[1] - until[0]
     return [
         AncestorRows(
             ancestor=run,
-            recipe=starts[rows.attempt]["recipe"],
-            recipe_sha256=starts[rows.attempt]["recipe_sha256"],
-            **vars(rows),
-            tokens=sum(step["tokens"] for step in kept if step["attempt"] == rows.attempt),
+            recipe=start["recipe"],
+            recipe_sha256=start["recipe_sha256"],
+            attempt=rows.attempt,
+            row_from=row_from - number * plan_rows,
+            row_to=row_to - number * plan_rows,
+            tokens=tokens[rows.attempt, number],
+            row_tokens=start.get("row_tokens"),
         )
         for rows in rows_in_weights(records)
+        for start in [starts[rows.attempt]]
+        for plan_rows in [start.get("plan_rows") or 0]
+        for number, row_from, row_to in split_passes(rows.row_from, rows.row_to, plan_rows)
     ]

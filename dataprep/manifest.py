@@ -75,14 +75,13 @@ def _build(file: Path, harvested: harvest.Harvest) -> None:
             if lines and not _insert(connection, table, lines):
                 bad = [line for line in lines if not _insert(connection, table, [line])]
                 harvested.notes.append(f"left out of {table}: {len(bad)} lines with values that no column can hold")
-        for seen in harvested.seen:
-            where = [seen.run, seen.ancestor, seen.recipe, str(seen.plan), seen.row_from, seen.row_to]
-            try:
-                connection.execute(_SEEN, where)
-            except duckdb.Error as error:
-                harvested.notes.append(
-                    f"run {seen.run}: {seen.plan.name} cannot be read ({str(error).splitlines()[0]})"
-                )
+        for counted, sql in ((harvested.seen, _SEEN), (harvested.again, _AGAIN)):
+            for rows in counted:
+                try:
+                    connection.execute(sql, vars(rows) | {"plan": str(rows.plan)})
+                except duckdb.Error as error:
+                    why = str(error).splitlines()[0]
+                    harvested.notes.append(f"run {rows.run}: {rows.plan.name} cannot be read ({why})")
         connection.execute("CHECKPOINT")
 
 
@@ -99,8 +98,13 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, lines: list[harve
 
 _SEEN = """
 INSERT INTO seen_tokens
-SELECT $1, $2, $3, source, shard, sum(length)::BIGINT FROM read_parquet($4) WHERE "row" >= $5 AND "row" < $6
-GROUP BY source, shard
+SELECT $run, $ancestor, $recipe, source, shard, sum(length)::BIGINT FROM read_parquet($plan)
+WHERE "row" >= $row_from AND "row" < $row_to GROUP BY source, shard
+"""
+_AGAIN = """
+INSERT INTO reseen_rows
+SELECT $run, $recipe, $row_from, $row_to, $times, (sum(length) * $times)::BIGINT FROM read_parquet($plan)
+WHERE "row" >= $row_from AND "row" < $row_to
 """
 
 

@@ -17,12 +17,12 @@ CREATE TABLE recipes (
     recipe VARCHAR, tokenizer VARCHAR, seq_len BIGINT, strategy VARCHAR, loss VARCHAR, attention VARCHAR,
     unit VARCHAR, epochs BIGINT, seed BIGINT, split VARCHAR,
     plan_rows BIGINT, tokens BIGINT, loss_tokens BIGINT, pad_tokens BIGINT, dropped_tokens BIGINT,
-    split_documents BIGINT, documents BIGINT, sha256 VARCHAR, plan VARCHAR
+    split_documents BIGINT, documents BIGINT, sha256 VARCHAR, plan VARCHAR, exclude_seen VARCHAR
 );
 CREATE TABLE recipe_sources (
     recipe VARCHAR, source VARCHAR, share BIGINT, asked BIGINT,
     plan_rows BIGINT, tokens BIGINT, unique_tokens BIGINT, loss_tokens BIGINT, documents BIGINT, passes BIGINT, pad_tokens BIGINT, split_documents BIGINT,
-    excluded_tokens BIGINT, held_out_tokens BIGINT, left_over_tokens BIGINT, dropped_tokens BIGINT
+    excluded_tokens BIGINT, seen_tokens BIGINT, held_out_tokens BIGINT, left_over_tokens BIGINT, dropped_tokens BIGINT
 );
 CREATE TABLE recipe_shards (
     recipe VARCHAR, source VARCHAR, shard VARCHAR, tokens BIGINT, bin_sha256 VARCHAR, loss_sha256 VARCHAR
@@ -40,12 +40,15 @@ CREATE TABLE steps (
 CREATE TABLE checkpoints (
     run VARCHAR, step BIGINT, rows_done BIGINT, tokens_done BIGINT, path VARCHAR, bytes BIGINT, sha256 VARCHAR
 );
-CREATE TABLE evals (run VARCHAR, step BIGINT, suite VARCHAR, task VARCHAR, n BIGINT, value DOUBLE, stderr DOUBLE);
+CREATE TABLE evals (
+    run VARCHAR, step BIGINT, tokens_done BIGINT, suite VARCHAR, task VARCHAR, n BIGINT, value DOUBLE, stderr DOUBLE
+);
 CREATE TABLE samples (run VARCHAR, step BIGINT, prompt VARCHAR, completion VARCHAR, expected VARCHAR, hit BOOLEAN);
 CREATE TABLE ancestor_rows (
     run VARCHAR, place BIGINT, ancestor VARCHAR, recipe VARCHAR, recipe_sha256 VARCHAR, attempt BIGINT,
-    row_from BIGINT, row_to BIGINT, tokens BIGINT
+    row_from BIGINT, row_to BIGINT, tokens BIGINT, row_tokens BIGINT
 );
+CREATE TABLE reseen_rows (run VARCHAR, recipe VARCHAR, row_from BIGINT, row_to BIGINT, times BIGINT, tokens BIGINT);
 CREATE TABLE seen_tokens (
     run VARCHAR, ancestor VARCHAR, recipe VARCHAR, source VARCHAR, shard VARCHAR, tokens BIGINT
 );
@@ -94,6 +97,21 @@ GROUP BY t.run, t.source, t.shard;
 -- one line per attempt that put them there.
 CREATE VIEW lineage AS
 SELECT run, ancestor, recipe, attempt, row_from, row_to, tokens FROM ancestor_rows ORDER BY run, place;
+
+-- Rows that the weights of a run hold more than once, along the ancestry: by a second pass, a fork or a resume that
+-- began again at row 0. reseen_tokens is NULL where the recipe is gone and nothing tells what its rows held.
+CREATE VIEW reseen AS
+WITH again AS (
+    SELECT run, recipe, sum((row_to - row_from) * times)::BIGINT AS n_rows,
+           CASE WHEN count(*) = count(tokens) THEN sum(tokens)::BIGINT END AS tokens
+    FROM reseen_rows GROUP BY run, recipe
+)
+SELECT a.run, a.recipe, sum(a.row_to - a.row_from)::BIGINT AS rows_seen,
+       (sum(a.row_to - a.row_from) - coalesce(any_value(again.n_rows), 0))::BIGINT AS distinct_rows,
+       sum(a.tokens)::BIGINT AS tokens_in_weights,
+       CASE WHEN any_value(again.n_rows) IS NULL THEN 0 ELSE any_value(again.tokens) END AS reseen_tokens
+FROM ancestor_rows a LEFT JOIN again ON again.run = a.run AND again.recipe = a.recipe
+GROUP BY a.run, a.recipe;
 
 -- Tokens per step as a product, every factor named, beside the rows that a step of the last attempt really took.
 CREATE VIEW batch_math AS

@@ -84,7 +84,8 @@ def _lock(descriptor: int, file: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise _in_use(file) from None
-    if not os.fstat(descriptor).st_nlink:  # its writer took it away, empty, before we had the lock
+    # Taken away before we had the lock: by its writer, who found it empty, or with its run, to the trash.
+    if not (file.exists() and os.path.samestat(os.fstat(descriptor), file.stat())):
         raise _in_use(file)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dataprep.shapes import ModelShape, padded_vocab_size
 from train.attention import Attention, View, causal_view, document_view, rotary_tables
-from train.head import summed_loss
+from train.head import summed_loss, token_losses
 
 _INIT_STD = 0.02
 HeadLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # hidden_ND, weight_VD, targets_N -> the summed loss
@@ -51,7 +51,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """The model. `forward` gives the summed loss, `next_logits` what sampling needs."""
+    """The model. `forward` gives the summed loss, `token_losses` each target's, `next_logits` what sampling needs."""
 
     cos_TE: Tensor
     sin_TE: Tensor
@@ -80,6 +80,12 @@ class GPT(nn.Module):
         """Sum of cross-entropy over the targets that count, a float32 scalar."""
         hidden_ND = self._hidden(inputs_BT, documents_BT).flatten(0, 1)
         return self.head_loss(hidden_ND, self.head_weight, targets_BT.flatten())
+
+    def token_losses(self, inputs_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+        """Cross-entropy of each target, losses_BT; 0 where it does not count. Eager: nothing compiles mid-run."""
+        with torch.compiler.set_stance("force_eager"):
+            hidden_ND = self._hidden(inputs_BT, documents_BT).flatten(0, 1)
+            return token_losses(hidden_ND, self.head_weight, targets_BT.flatten()).view_as(targets_BT)
 
     def next_logits(self, inputs_BT: Tensor) -> Tensor:
         """Logits_BV of the token that follows each row. Every length is another one: eager, or each would compile."""

@@ -29,7 +29,8 @@ def header(job: Job, cursor: Cursor, ranks: Ranks, n_parameters: int, parent: Pa
     n_full, n_left = divmod(last_row - cursor.rows_done, rows)
     remainder = f" + 1 of {n_left:,} rows ({n_left * recipe.seq_len:,} tokens)" if n_left else ""
     done = f"{cursor.rows_done:,} rows, {cursor.tokens_done:,} tokens done"
-    begin = f"row 0, weights of {parent.run} at step {parent.step:,}" if parent else "row 0"
+    kept = "weights and optimizer" if parent and parent.optimizer_kept else "weights"
+    begin = f"row 0, {kept} of {parent.run} at step {parent.step:,}" if parent else "row 0"
     cost = expected(job, cursor, ranks).cost_sentence
     lines = {
         "run": f"{job.run} ({job.settings.stage_name}) on {ranks.hardware}",
@@ -38,6 +39,7 @@ def header(job: Job, cursor: Cursor, ranks: Ranks, n_parameters: int, parent: Pa
         "step": job.batch.product,
         "steps": f"{n_full:,} of {rows:,} rows{remainder}, to row {last_row:,}",
         "cost": f"{cost} ({gpu_table().warning})" if cost else "",
+        "judge": job.held_out.summary(job.config.validate_every),
         "from": f"step {cursor.step}: {done}" if cursor.step else begin,
     }
     return "\n".join(f"{name:6} {text}" for name, text in lines.items() if text)

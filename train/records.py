@@ -26,6 +26,7 @@ def start_record(job: Job, ranks: Ranks, cursor: Cursor, n_parameters: int, pare
         "parent_run": parent.run if parent else None,
         "parent_step": parent.step if parent else None,
         "parent_sha256": parent.weights_sha256 if parent else None,
+        "kept_optimizer": parent.optimizer_kept if parent else False,
         "params": n_parameters,
         "world_size": ranks.world_size,
         "seq_len": job.batch.seq_len,

@@ -14,6 +14,7 @@ from dataprep.recipe import newest_recipe
 from dataprep.shapes import PRESETS, ModelShape, Preset
 from train.config import TrainConfig
 from train.stages import STAGES, Stage
+from train.trash import refuse_trashed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +46,11 @@ class Settings:
 
 def choose_settings(config: TrainConfig, paths: Paths) -> Settings:
     """Settle every setting. Raises UsageError or DataError."""
-    parent = _last_start(paths, config.parent[0]) if config.parent else None
+    parent = _parent_start(paths, config.parent[0]) if config.parent else None
     recipe = config.recipe or (newest_recipe(paths) if config.run is None else None)
     model = config.model or (parent or {}).get("preset", "tiny")
     run = config.run or f"{recipe}-{model}"
+    refuse_trashed(paths, run, wanted="a run in runs/, or a name that is free", instead="--run-name with another name")
     begun = _last_start(paths, run)
     if begun and "preset" not in begun:
         raise _replayed(run)
@@ -71,6 +73,11 @@ def choose_settings(config: TrainConfig, paths: Paths) -> Settings:
         batch_tokens=config.batch_tokens or (was["batch_rows"] * was["seq_len"] if begun else None),
         begun=begun,
     )
+
+
+def _parent_start(paths: Paths, run: str) -> Record | None:
+    refuse_trashed(paths, run, wanted="a parent in runs/", instead="another --parent")
+    return _last_start(paths, run)
 
 
 def _last_start(paths: Paths, run: str) -> Record | None:

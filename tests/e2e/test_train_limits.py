@@ -1,5 +1,6 @@
 """What a run remembers when it goes on, and what makes it stop: dollars, hours, numbers that are not finite."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def test_a_child_is_of_its_parents_model_unless_another_is_asked(root: Path) -> 
         here(*child, "--run", "other", "--model", "tiny")
 
 
-def test_an_optimizer_that_the_run_was_not_begun_with_is_refused(root: Path) -> None:
+@pytest.mark.usefixtures("root")
+def test_an_optimizer_that_the_run_was_not_begun_with_is_refused() -> None:
     here(*FLAGS, "--recipe", "mix", "--run", "base", *TWENTY_STEPS)
     with pytest.raises(DataError, match="another optimizer"):
         here(*FLAGS, "--run", "base", "--optimizer", "muon")
@@ -63,7 +65,7 @@ def test_a_limit_stops_with_a_checkpoint_and_is_refused_once_it_is_gone(
     assert "--max-usd 10 allows no further step: this run took" in printed
     assert printed.splitlines()[-1].startswith("go on with: python train/main.py --manifest")
     assert printed.splitlines()[-1].endswith("(with a larger --max-usd)")
-    assert " | $" in printed and " → $" in printed
+    assert re.search(r" \| \$\d+\.\d\d → \$\d+\.\d\d \| eta ", printed)
     monkeypatch.undo()
     settle(monkeypatch, root)
     with pytest.raises(BudgetError, match="already taken what --max-usd"):

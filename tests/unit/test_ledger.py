@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from dataprep.errors import DataError
-from dataprep.ledger import Journal, Lineage, read_journal, rows_in_weights, steps_with_weights, trace_lineage
+from dataprep.ledger import (
+    Journal,
+    Lineage,
+    find_journals,
+    read_journal,
+    read_journals,
+    rows_in_weights,
+    steps_with_weights,
+    trace_lineage,
+)
 
 Record = dict[str, Any]
 # What else the manifest reads of a record; the ledger itself does not look at it.
@@ -47,6 +56,16 @@ CASES = {
         [start(1, 0), *steps(1, 0, 30), saved(1, 30), *steps(1, 30, 40)],
         [(1, 0, 30)],
         [True] * 3 + [False],
+    ),
+    "trained on while the checkpoint was written, then killed": (
+        [start(1, 0), *steps(1, 0, 50), saved(1, 30), *steps(1, 50, 60)],
+        [(1, 0, 30)],
+        [True] * 3 + [False] * 3,
+    ),
+    "trained on while it was written, its record made up for by the next attempt": (
+        [start(1, 0), *steps(1, 0, 20), saved(1, 10), *steps(1, 20, 50), saved(1, 40), start(2, 40), *steps(2, 40, 50)],
+        [(1, 0, 40)],
+        [True] * 4 + [False] * 2,
     ),
     "killed before any checkpoint": ([start(1, 0), *steps(1, 0, 20)], [], [False, False]),
     "killed, then resumed from the checkpoint": (
@@ -217,6 +236,15 @@ def test_a_fork_at_an_earlier_step_holds_its_parents_rows_up_to_there() -> None:
     assert (told(lineage), lineage.gap) == ([("base", "web", 1, 0, 20, 2), ("middle", "mid", 1, 0, 30, 3)], None)
 
 
+def test_steps_trained_while_the_parents_checkpoint_was_written_are_not_the_childs() -> None:
+    base = [began("web"), *steps(1, 0, 40), kept(2, 20), *steps(1, 40, 60), kept(4, 40), kept(6, 60)]
+    child = [began("mid", "base", 2), *steps(1, 0, 10), kept(1, 10)]
+    assert told(trace_lineage(journals(base=base, child=child), "child")) == [
+        ("base", "web", 1, 0, 20, 2),
+        ("child", "mid", 1, 0, 10, 1),
+    ]
+
+
 def test_a_grandparents_rows_come_first() -> None:
     child = [began("chat", "middle", 3), *steps(1, 0, 15), kept(2, 15)]
     assert told(trace_lineage(journals(base=BASE, middle=MIDDLE, child=child), "child")) == [
@@ -282,3 +310,16 @@ def test_a_run_that_is_not_there_has_an_empty_lineage_and_a_gap() -> None:
     lineage = trace_lineage({}, "base", 2)
     assert lineage.rows == ()
     assert lineage.gap == "what base saw is not known: no journal of that name holds these weights of step 2"
+
+
+def test_journals_of_the_trash_are_found_and_a_living_run_of_the_same_name_wins(tmp_path: Path) -> None:
+    for folder, rows in (("base", 10), (".trash/base", 20), (".trash/old", 30)):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "journal.jsonl").write_bytes(lines(start(1, 0), saved(1, rows)))
+    assert find_journals(tmp_path) == {
+        "base": tmp_path / "base" / "journal.jsonl",
+        "old": tmp_path / ".trash" / "old" / "journal.jsonl",
+    }
+    kept = {run: rows_in_weights(journal.records)[-1].row_to for run, journal in read_journals(tmp_path).items()}
+    assert kept == {"base": 10, "old": 30}
+    assert find_journals(tmp_path / "nowhere") == {}

@@ -20,7 +20,7 @@ def test_the_largest_micro_batch_fits_within_nine_tenths(capacity: int, fits: in
 def test_the_advice_divides_the_ranks_rows_and_keeps_tokens_per_step() -> None:
     error = out_of_memory(BATCH, seen="CUDA out of memory", micro_batch=21)
     assert "--micro-batch 16 (accumulation 4" in str(error)
-    assert 4 * 16 * 4 == BATCH.rows
+    assert BATCH.rows == 4 * 16 * 4
     assert "at most 21 rows" in str(error)
     assert "smaller --model" in str(out_of_memory(BATCH, seen="CUDA out of memory", micro_batch=0))
 
@@ -32,15 +32,15 @@ def test_an_out_of_memory_error_becomes_advice_that_was_tried(monkeypatch: pytes
     monkeypatch.setattr(memory, "_peak", lambda _model, rows, *_, **__: (10 + 6 * (rows - 1)) << 20)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (60 << 20, 0))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 10 << 20)
-    with pytest.raises(EnvironmentProblem, match="--micro-batch 8") as raised:
-        with answering_out_of_memory(model, optimizer, BATCH, by_document=False):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB. …")
+    answering = answering_out_of_memory(model, optimizer, BATCH, by_document=False)
+    with pytest.raises(EnvironmentProblem, match="--micro-batch 8") as raised, answering:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB. …")
     assert "at most 9 rows" in str(raised.value)
     assert all(weight.grad is None for weight in model.parameters()), "the failed pass must leave nothing"
 
 
 def test_no_other_error_is_taken_for_a_lack_of_memory() -> None:
     model = nn.Linear(4, 4)
-    with pytest.raises(RuntimeError, match="shapes"):
-        with answering_out_of_memory(model, torch.optim.AdamW(model.parameters()), BATCH, by_document=False):
-            raise RuntimeError("shapes cannot be multiplied")
+    answering = answering_out_of_memory(model, torch.optim.AdamW(model.parameters()), BATCH, by_document=False)
+    with pytest.raises(RuntimeError, match="shapes"), answering:
+        raise RuntimeError("shapes cannot be multiplied")

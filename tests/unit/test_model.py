@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from dataprep.shapes import PRESETS, count_parameters, padded_vocab_size
 from train import head
 from train.attention import rotary_tables, rotate
-from train.head import summed_loss
+from train.head import summed_loss, token_losses
 from train.model import GPT
 from train.optim import make_optimizer
 
@@ -92,6 +92,32 @@ def test_the_chunked_loss_and_its_gradients_are_cross_entropys(monkeypatch: pyte
     ours = summed_loss(hidden, weight, targets)
     torch.testing.assert_close(ours, plain)
     torch.testing.assert_close(torch.autograd.grad(3 * ours, (hidden, weight)), wanted)
+
+
+def test_without_gradients_each_targets_loss_is_cross_entropys_and_no_gradient_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(head._CHUNK_LOGITS, "cpu", 4 * VOCAB_SIZE)
+    monkeypatch.delattr(head, "_HeadLoss")
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(10, 8, requires_grad=True), torch.randn(VOCAB_SIZE, 8, requires_grad=True)
+    targets = torch.randint(VOCAB_SIZE, (10,))
+    targets[[0, 5, 9]] = -1
+    plain = F.cross_entropy(hidden @ weight.t(), targets, ignore_index=-1, reduction="none").detach()
+    ours = token_losses(hidden, weight, targets)
+    assert not ours.requires_grad
+    torch.testing.assert_close(ours, plain)
+
+
+def test_in_bf16_too_the_loss_without_gradients_is_the_loss_with_them() -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(10, 8), torch.randn(VOCAB_SIZE, 8, requires_grad=True)
+    targets = torch.randint(VOCAB_SIZE, (10,))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours, trained = token_losses(hidden, weight, targets), summed_loss(hidden, weight, targets)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours.sum(), trained)
+    assert not torch.equal(ours, token_losses(hidden, weight, targets))
 
 
 def test_a_batch_in_which_nothing_counts_is_exactly_zero(model: GPT) -> None:

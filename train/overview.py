@@ -1,0 +1,118 @@
+"""Overview: what is known of every run, from journals and folders alone.
+
+In:  runs/*/journal.jsonl, those of the trash too, and the checkpoints' folders. Out: an `Overview` per run.
+Holds: no torch and no database: it answers beside a training, and for runs whose files are long gone;
+       tokens are those of the ledger, own and along the lineage.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataprep.errors import DataError
+from dataprep.ledger import (
+    Journal,
+    Record,
+    find_journals,
+    read_journal,
+    read_trashed_at,
+    rows_in_weights,
+    steps_with_weights,
+    trace_lineage,
+)
+from train.trash import bytes_of, is_locked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """One run. Tokens in the weights are along the lineage; `own_tokens` are this run's part of them."""
+
+    run: str
+    stage: str
+    recipe: str
+    parent: str | None
+    status: str
+    rows_done: int
+    plan_rows: int | None
+    tokens_in_weights: int
+    own_tokens: int
+    tokens_not_in_weights: int
+    last_loss: float | None
+    checkpoints: int
+    bytes_on_disk: int
+    trashed_at: str | None
+    gap: str | None
+
+
+def read_all(runs: Path) -> dict[str, Journal]:
+    """Every journal that can be read; a damaged one is said on stderr and hides nothing else."""
+    journals = {}
+    for run, file in find_journals(runs).items():
+        try:
+            journals[run] = read_journal(file)
+        except DataError as damage:
+            print(f"warning: left out: {damage.what} ({damage.seen})", file=sys.stderr)
+    return {run: journal for run, journal in journals.items() if journal.of_kind("start")}
+
+
+def overview(journals: Mapping[str, Journal], file: Path) -> Overview:
+    """What is known of the run whose journal is `file`."""
+    journal = journals[file.parent.name]
+    start = journal.of_kind("start")[-1]
+    steps = steps_with_weights(journal.records)
+    kept = [step for step in steps if step["in_weights"]]
+    ranges = rows_in_weights(journal.records)
+    lineage = trace_lineage(journals, journal.run)
+    return Overview(
+        run=journal.run,
+        stage=start["stage"],
+        recipe=start["recipe"],
+        parent=at(start["parent_run"], start["parent_step"]),
+        status=status_of(journal, file),
+        rows_done=ranges[-1].row_to if ranges else 0,
+        plan_rows=start.get("plan_rows"),
+        tokens_in_weights=sum(rows.tokens for rows in lineage.rows),
+        own_tokens=sum(rows.tokens for rows in lineage.rows if rows.ancestor == journal.run),
+        tokens_not_in_weights=sum(step["tokens"] for step in steps if not step["in_weights"]),
+        last_loss=kept[-1]["loss"] if kept else None,
+        checkpoints=len(checkpoint_folders(file.parent)),
+        bytes_on_disk=bytes_of(file.parent),
+        trashed_at=read_trashed_at(file),
+        gap=lineage.gap,
+    )
+
+
+def status_of(journal: Journal, file: Path) -> str:
+    """How the last attempt ended; without an end, whether a process still writes or was killed."""
+    start = journal.of_kind("start")[-1]
+    if end := _end_of(journal, start["attempt"]):
+        return end["status"]
+    return "training" if is_locked(file) else "killed"
+
+
+def status_of_attempt(journal: Journal, attempt: int, file: Path) -> str:
+    """The same for one attempt: an earlier one without an end was killed."""
+    if attempt == journal.of_kind("start")[-1]["attempt"]:
+        return status_of(journal, file)
+    end = _end_of(journal, attempt)
+    return end["status"] if end else "killed"
+
+
+def checkpoint_folders(run_folder: Path) -> list[Path]:
+    """Published checkpoints, oldest first."""
+    found = [folder for folder in (run_folder / "checkpoints").glob("step_*") if _step_of(folder).isdigit()]
+    return sorted(found, key=lambda folder: int(_step_of(folder)))
+
+
+def at(run: str | None, step: int | None) -> str | None:
+    """RUN@STEP, as --parent takes it."""
+    return run if run is None or step is None else f"{run}@{step}"
+
+
+def _step_of(folder: Path) -> str:
+    return folder.name.removeprefix("step_")
+
+
+def _end_of(journal: Journal, attempt: int) -> Record | None:
+    return next((end for end in journal.of_kind("end") if end["attempt"] == attempt), None)
