@@ -86,7 +86,7 @@ class Attempt:
         model = GPT(job.settings.shape, vocab_size=job.recipe.vocab_size, seq_len=job.recipe.seq_len)
         self.model = model.to(ranks.device)
         self.n_parameters = sum(weight.numel() for weight in self.model.parameters())
-        self.optimizer = make_optimizer(self.model, job.settings.optimizer)
+        self.optimizer = ranks.agree(lambda: make_optimizer(self.model, job.settings.optimizer))
         if self.resumed:
             load_checkpoint(self.resumed, self.model, self.optimizer)
         elif parent:

@@ -2,8 +2,8 @@
 
 In:  nothing: a model of the presets, a bin of random tokens. Out: a markdown table, and the same numbers as JSON.
 Holds: before anything is timed, ours must give the baseline's loss and gradients; what does not fit into the
-       time or the memory has a line that says so. MFU by 6N, and by 6N + 12 · layers · heads · head size · seq_len.
-Run: bash tests/bench/gpu_train.sh   (imports train and dataprep.{shapes,batch,errors} alone: torch and numpy suffice)
+       time or the memory has a line that says so. MFU as dataprep.estimate counts it: by 6N, and with attention.
+Run: bash tests/bench/gpu_train.sh   (nothing it imports needs more than torch and numpy)
 """
 
 import argparse
@@ -20,7 +20,8 @@ from gpu_step import PARTS, Rows, train
 from head_loss import full_logits, torchs_own
 
 from dataprep.batch import Batch
-from dataprep.shapes import PRESETS, count_parameters
+from dataprep.estimate import flops_per_token
+from dataprep.shapes import PRESETS
 from train.gradients import precision
 from train.head import summed_loss
 from train.kernels import compile_trouble, varlen_trouble
@@ -101,18 +102,18 @@ def measure(
     whole = train(model, optimizer, rows, ranks, n_steps=4, apart=False)
     apart = train(model, optimizer, rows, ranks, n_steps=2, apart=True)
     tokens_per_s = batch.rows * seq_len / whole["step"]
-    n_parameters = count_parameters(shape, vocab_size)
-    attention = 12 * shape.n_layers * shape.n_heads * shape.head_dim * seq_len
+    flops = flops_per_token(shape, vocab_size, seq_len)
+    assert flops.with_attention, "a shape says what its attention takes"
     peak = ranks.peak_flops
     return {
         "tokens_per_s": round(tokens_per_s),
-        "mfu_6n": 6 * n_parameters * tokens_per_s / peak if peak else None,
-        "mfu_with_attention": (6 * n_parameters + attention) * tokens_per_s / peak if peak else None,
+        "mfu_6n": flops.by_6n * tokens_per_s / peak if peak else None,
+        "mfu_with_attention": flops.with_attention * tokens_per_s / peak if peak else None,
         "vram_gib": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None,
         "compile_s": compile_seconds if variant.compiled else None,
         "step_ms": 1e3 * whole["step"],
         **{f"{name}_ms": 1e3 * apart[name] for name in PARTS},
-        "parameters": n_parameters,
+        "parameters": flops.by_6n // 6,
         "step_tokens": batch.rows * seq_len,
     }
 
