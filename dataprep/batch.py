@@ -5,6 +5,7 @@ Holds: world_size × micro_batch × accumulation × seq_len = tokens per step, e
 derive_batch(batch_tokens=2048, seq_len=64, world_size=2, micro_batch=4) -> accumulation 4
 """
 
+import math
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -65,7 +66,8 @@ def derive_batch(*, batch_tokens: int, seq_len: int, world_size: int, micro_batc
 
 def divisors(number: int) -> list[int]:
     """Every divisor of `number`, ascending."""
-    return [candidate for candidate in range(1, number + 1) if number % candidate == 0]
+    small = [candidate for candidate in range(1, math.isqrt(number) + 1) if number % candidate == 0]
+    return sorted({*small, *(number // divisor for divisor in small)})
 
 
 def _refuse(batch_tokens: int, seq_len: int, world_size: int, micro_batch: int) -> NoReturn:

@@ -21,6 +21,7 @@ from dataprep.ledger import (
     find_journals,
     read_journal,
     read_trashed_at,
+    standing_evals,
     steps_with_weights,
     trace_lineage,
 )
@@ -173,6 +174,9 @@ def _add_run(harvest: Harvest, journal: Journal, *, trashed_at: str | None) -> b
     for record in journal.of_kind("checkpoint"):
         columns = ("step", "rows_done", "tokens_done", "path", "bytes", "sha256")
         harvest.add("checkpoints", run=journal.run, **{key: record[key] for key in columns})
+    for record in standing_evals(journal.records):
+        columns = ("step", "tokens_done", "suite", "task", "n", "value", "stderr")
+        harvest.add("evals", run=journal.run, **{key: record[key] for key in columns})
     for record in journal.of_kind("sample"):
         columns = ("step", "prompt", "completion", "expected", "hit")
         harvest.add("samples", run=journal.run, **{key: record.get(key) for key in columns})

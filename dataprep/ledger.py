@@ -1,6 +1,6 @@
 """Ledger: which rows of which plans are in a run's weights, read from its journal and its ancestors'.
 
-In:  runs/<run>/journal.jsonl (append-only records: start, step, checkpoint, sample, end), of runs in the trash too.
+In:  runs/<run>/journal.jsonl (append-only records: start, step, checkpoint, eval, sample, end), of the trash too.
 Out: the records; for every step whether its rows are in the weights that are kept; the lineage of any weights.
 Holds: rows computed after the last checkpoint and lost in a crash are counted apart, never twice;
        what a parent did after its child began is not the child's.
@@ -33,6 +33,7 @@ _KEYS = {
     "step": {"step", "row_from", "row_to", "tokens", "loss_tokens", "loss", "lr"},
     "checkpoint": {"step", "rows_done", "tokens_done", "path", "bytes", "sha256"},
     "sample": {"step", "prompt", "completion"},
+    "eval": {"step", "rows_done", "tokens_done", "suite", "task", "n", "value", "stderr"},
     "end": {"status", "time"},
 }
 
@@ -161,6 +162,17 @@ def steps_with_weights(records: Sequence[Record]) -> list[Record]:
         for record in records
         if record["kind"] == "step"
     ]
+
+
+def standing_evals(records: Sequence[Record]) -> list[Record]:
+    """The newest of each evaluation; those of weights that a later attempt threw away are left out."""
+    standing: dict[tuple[Any, ...], Record] = {}
+    for record in records:
+        if record["kind"] == "start":
+            standing = {key: held for key, held in standing.items() if held["rows_done"] <= record["rows_done"]}
+        elif record["kind"] == "eval":
+            standing[record["step"], record["suite"], record["task"]] = record
+    return list(standing.values())
 
 
 def trace_lineage(journals: Mapping[str, Journal], run: str, step: int | None = None) -> Lineage:

@@ -53,6 +53,14 @@ class Vocab:
         return specials_after(self.n_ranks)
 
     @cached_property
+    def byte_lengths(self) -> np.ndarray:
+        """UTF-8 bytes that each id stands for, int64[vocab_size]; 0 for specials, which are no text."""
+        lengths = np.zeros(self.vocab_size, dtype=np.int64)
+        for token, rank in parse_ranks(self.ranks_file.read_bytes(), self.ranks_file.name).items():
+            lengths[rank] = len(token)
+        return lengths
+
+    @cached_property
     def engine(self) -> "gigatoken.Tokenizer":
         """The fast encoder, loaded with no specials so that no text can produce one."""
         import gigatoken

@@ -40,7 +40,9 @@ CREATE TABLE steps (
 CREATE TABLE checkpoints (
     run VARCHAR, step BIGINT, rows_done BIGINT, tokens_done BIGINT, path VARCHAR, bytes BIGINT, sha256 VARCHAR
 );
-CREATE TABLE evals (run VARCHAR, step BIGINT, suite VARCHAR, task VARCHAR, n BIGINT, value DOUBLE, stderr DOUBLE);
+CREATE TABLE evals (
+    run VARCHAR, step BIGINT, tokens_done BIGINT, suite VARCHAR, task VARCHAR, n BIGINT, value DOUBLE, stderr DOUBLE
+);
 CREATE TABLE samples (run VARCHAR, step BIGINT, prompt VARCHAR, completion VARCHAR, expected VARCHAR, hit BOOLEAN);
 CREATE TABLE ancestor_rows (
     run VARCHAR, place BIGINT, ancestor VARCHAR, recipe VARCHAR, recipe_sha256 VARCHAR, attempt BIGINT,

@@ -1,11 +1,13 @@
 """Attention: what each position of a row sees, and mixing it in. The only file that knows masks and positions.
 
-In:  x_BTD, and a `View`: rotary tables by position, and a mask where rows hold several documents.
+In:  x_BTD, and a `View`: rotary tables by position, and what says who sees whom where rows hold several documents.
 Out: y_BTD. Documents are numbers_BT (int64), equal inside a document; padding has a number of its own.
 Holds: with documents a position sees its own document up to itself and nothing else, and positions restart in each;
        every position sees itself, so that no softmax is over nothing and padding is never NaN.
-Suffixes: B rows, T positions, D width, H heads, K key/value heads, E head size.
-    documents  0 0 0 1 1 2     positions  0 1 2 0 1 0
+Two ways to the same values: a mask for torch's own attention anywhere; on a GPU the documents' bounds for its varlen
+       kernel, which skips what the mask would only zero. Which one: docs/decisions/0009.
+Suffixes: B rows, T positions, D width, H heads, K key/value heads, E head size, N = B·T, S documents.
+    documents  0 0 0 1 1 2     positions  0 1 2 0 1 0     bounds  0 3 5 6
 """
 
 from dataclasses import dataclass
@@ -23,24 +25,29 @@ _ROPE_BASE = 10_000.0
 class View:
     """What the positions of a batch see; made once per forward pass, the same in every layer.
 
-    Without a mask: every position up to itself, one table_TE for all rows. With documents: mask_B1TT, tables_B1TE.
+    Without documents: every position up to itself, one table_TE for all rows. With them: tables_B1TE, and one of the
+    mask_B1TT and the cumulative bounds (int32, S + 1).
     """
 
     cos: Tensor
     sin: Tensor
-    mask_B1TT: Tensor | None
+    mask_B1TT: Tensor | None = None
+    bounds: Tensor | None = None
 
 
 def causal_view(cos_TE: Tensor, sin_TE: Tensor, n_positions: int) -> View:
     """Every position sees the whole row up to itself."""
-    return View(cos=cos_TE[:n_positions], sin=sin_TE[:n_positions], mask_B1TT=None)
+    return View(cos=cos_TE[:n_positions], sin=sin_TE[:n_positions])
 
 
-def document_view(cos_TE: Tensor, sin_TE: Tensor, documents_BT: Tensor) -> View:
-    """Every position sees its own document up to itself. The mask costs B·T² bytes, once for all layers."""
+def document_view(cos_TE: Tensor, sin_TE: Tensor, documents_BT: Tensor, *, varlen: bool = False) -> View:
+    """Every position sees its own document up to itself. A mask costs B·T² bytes, once for all layers."""
     positions_BT = positions_within(documents_BT)
+    cos, sin = cos_TE[positions_BT][:, None], sin_TE[positions_BT][:, None]
+    if varlen:
+        return View(cos=cos, sin=sin, bounds=document_bounds(positions_BT))
     same_B1TT = (documents_BT[:, :, None] == documents_BT[:, None, :])[:, None]
-    return View(cos=cos_TE[positions_BT][:, None], sin=sin_TE[positions_BT][:, None], mask_B1TT=same_B1TT.tril())
+    return View(cos=cos, sin=sin, mask_B1TT=same_B1TT.tril())
 
 
 def positions_within(documents_BT: Tensor) -> Tensor:
@@ -50,6 +57,14 @@ def positions_within(documents_BT: Tensor) -> Tensor:
     begins_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
     first_BT = torch.where(begins_BT, row_T, 0).cummax(dim=1).values
     return row_T - first_BT
+
+
+def document_bounds(positions_BT: Tensor) -> Tensor:
+    """Where documents begin in all rows laid end to end, and the end: int32. A GPU waits once here, to count them."""
+    begins = (positions_BT.flatten() == 0).nonzero().flatten()
+    bounds = F.pad(begins, (0, 1), value=positions_BT.numel()).int()
+    torch._dynamo.mark_dynamic(bounds, 0)  # noqa: SLF001 -- documented; or each number of documents would compile
+    return bounds
 
 
 class Attention(nn.Module):
@@ -73,22 +88,33 @@ class Attention(nn.Module):
         v_BTKE = self.value(x_BTD).view(n_rows, n_positions, self.n_kv_heads, self.head_dim)
         q_BHTE = rotate(self.query_norm(q_BTHE).transpose(1, 2), view.cos, view.sin)
         k_BKTE = rotate(self.key_norm(k_BTKE).transpose(1, 2), view.cos, view.sin)
-        y_BHTE = attend(q_BHTE, k_BKTE, v_BTKE.transpose(1, 2), view.mask_B1TT)
+        y_BHTE = attend(q_BHTE, k_BKTE, v_BTKE.transpose(1, 2), view)
         return self.out(y_BHTE.transpose(1, 2).reshape(n_rows, n_positions, -1))
 
 
-def attend(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask_B1TT: Tensor | None) -> Tensor:
-    """Values mixed by softmax(q·k/√E) over what is seen.
-
-    HERE a kernel that knows documents (varlen or flex attention) takes the masked call's place: it skips the blocks
-    that the mask only zeroes. It needs the documents' bounds instead of the mask, so `View` would carry those.
-    """
+def attend(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, view: View) -> Tensor:
+    """Values mixed by softmax(q·k/√E) over what is seen."""
     n_shared = q_BHTE.shape[1] // k_BKTE.shape[1]
-    if mask_B1TT is None:
+    if view.mask_B1TT is None and view.bounds is None:
         return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=n_shared > 1)
-    # On a GPU no fused kernel takes both a mask and shared heads: torch would write out T² scores per head.
+    # With a mask no fused GPU kernel takes shared heads, and varlen's first versions neither: they are repeated.
     k_BHTE, v_BHTE = (shared.repeat_interleave(n_shared, dim=1) for shared in (k_BKTE, v_BKTE))
-    return F.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE, attn_mask=mask_B1TT)
+    if view.bounds is None:
+        return F.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE, attn_mask=view.mask_B1TT)
+    n_rows, _, n_positions, _ = q_BHTE.shape
+    q_NHE, k_NHE, v_NHE = (x_BHTE.transpose(1, 2).flatten(0, 1) for x_BHTE in (q_BHTE, k_BHTE, v_BHTE))
+    y_NHE = _attend_varlen(q_NHE, k_NHE, v_NHE, view.bounds, n_positions)
+    return y_NHE.unflatten(0, (n_rows, n_positions)).transpose(1, 2)
+
+
+def _attend_varlen(q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, bounds: Tensor, longest: int) -> Tensor:
+    """Torch's flash kernel for rows of any lengths (GPU, bf16); `longest` may be more than any document has."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    q, k, v = (x_NHE.to(torch.bfloat16) for x_NHE in (q_NHE, k_NHE, v_NHE))  # autocast does not reach in there
+    y_NHE = varlen_attn(q, k, v, bounds, bounds, longest, longest, window_size=(-1, 0))  # (-1, 0): causal
+    assert isinstance(y_NHE, Tensor), "the kernel's own statistics were not asked for"
+    return y_NHE.to(v_NHE.dtype)
 
 
 def rotary_tables(seq_len: int, head_dim: int) -> tuple[Tensor, Tensor]:

@@ -5,32 +5,36 @@ Holds: a run goes on with the recipe, tokenizer, model, seed and parent it was b
        a parent's weights are ones its journal knows, so that the lineage can tell what they saw, to the row.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from dataprep.errors import DataError, UsageError
 from dataprep.ledger import Journal, Record, read_journal
-from train.checkpoint import Checkpoint, list_checkpoints, newest_good, read_checkpoint, step_folder
+from train.checkpoint import Checkpoint, list_checkpoints, newest_good, read_checkpoint, step_folder, step_of
+from train.keeping import reading
 from train.prepare import Job
 from train.trash import refuse_trashed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parent:
-    """The run and step whose weights a run begins with. `checkpoint` is None once the run has one of its own."""
+    """Whose weights a run begins with, and whether its optimizer too; `checkpoint` is None once it has its own."""
 
     run: str
     step: int
     weights_sha256: str | None
+    optimizer_kept: bool
     checkpoint: Checkpoint | None
 
 
-def find_parent(job: Job) -> Parent | None:
-    """The parent this run was begun with, or is asked to begin with. Prints what it skips."""
+def find_parent(job: Job, held: ExitStack) -> Parent | None:
+    """The parent this run was begun with or asks for, safe from removal until `held` closes. Prints what it skips."""
     asked, begun = job.config.parent, job.settings.begun
+    kept = _keeps_optimizer(job)
     if begun is None:
-        return _open_parent(job, *asked) if asked else None
-    run, step = begun["parent_run"], begun["parent_step"]
+        return _open_parent(job, held, *asked, optimizer_kept=kept) if asked else None
+    run, step, sha256 = begun["parent_run"], begun["parent_step"], begun.get("parent_sha256")
     if asked and (asked[0] != run or asked[1] not in (None, step)):
         raise DataError(
             f"run {job.run!r} was begun with another parent",
@@ -41,8 +45,8 @@ def find_parent(job: Job) -> Parent | None:
     if run is None:
         return None
     if list_checkpoints(job.checkpoints):  # the parent may be gone by now: nothing of it is needed
-        return Parent(run=run, step=step, weights_sha256=begun.get("parent_sha256"), checkpoint=None)
-    return _open_parent(job, run, step, begun.get("parent_sha256"))
+        return Parent(run=run, step=step, weights_sha256=sha256, optimizer_kept=kept, checkpoint=None)
+    return _open_parent(job, held, run, step, sha256, optimizer_kept=kept)
 
 
 def find_checkpoint(job: Job, records: list[Record]) -> Checkpoint | None:
@@ -94,7 +98,23 @@ def _lost(job: Job, records: list[Record]) -> DataError:
     )
 
 
-def _open_parent(job: Job, run: str, step: int | None, weights_sha256: str | None = None) -> Parent:
+def _keeps_optimizer(job: Job) -> bool:
+    """An optimizer is kept from the first step on, or not at all."""
+    begun, asked = job.settings.begun, job.config.keep_optimizer
+    kept = asked and job.config.parent is not None if begun is None else begun.get("kept_optimizer", False)
+    if asked and not kept:
+        raise UsageError(
+            f"run {job.run!r} has no parent's optimizer to keep",
+            seen="--keep-optimizer, but no --parent" if begun is None else "--keep-optimizer, but it began without",
+            wanted="both flags when a run begins",
+            fix="leave --keep-optimizer out; or begin a run: --run-name NAME --parent RUN --keep-optimizer",
+        )
+    return kept
+
+
+def _open_parent(
+    job: Job, held: ExitStack, run: str, step: int | None, weights_sha256: str | None = None, *, optimizer_kept: bool
+) -> Parent:
     """Read the parent's checkpoint, every byte of it, and compare it with what is asked now."""
     refuse_trashed(job.paths, run, wanted="the parent's weights", instead="another --parent under another --run-name")
     journal = read_journal(job.paths.runs / run / "journal.jsonl")
@@ -106,10 +126,12 @@ def _open_parent(job: Job, run: str, step: int | None, weights_sha256: str | Non
             wanted=f"{run}, with a journal and a checkpoint",
             fix="--parent with one of those runs" if known else "leave --parent out",
         )
+    held.enter_context(reading(job.paths.runs / run / "checkpoints"))
     checkpoint = _newest_checkpoint(job, run) if step is None else _checkpoint_of(job, run, step)
-    _refuse_other_kind(job, run, checkpoint)
+    _refuse_other_kind(job, run, checkpoint, optimizer_kept=optimizer_kept)
     _refuse_unknown(journal, checkpoint, weights_sha256)
-    return Parent(run=run, step=checkpoint.cursor.step, weights_sha256=checkpoint.weights_sha256, checkpoint=checkpoint)
+    step, sha256 = checkpoint.cursor.step, checkpoint.weights_sha256
+    return Parent(run=run, step=step, weights_sha256=sha256, optimizer_kept=optimizer_kept, checkpoint=checkpoint)
 
 
 def _newest_checkpoint(job: Job, run: str) -> Checkpoint:
@@ -129,7 +151,7 @@ def _newest_checkpoint(job: Job, run: str) -> Checkpoint:
 def _checkpoint_of(job: Job, run: str, step: int) -> Checkpoint:
     checkpoints = job.paths.runs / run / "checkpoints"
     folder = step_folder(checkpoints, step)
-    held = [int(other.name.removeprefix("step_")) for other in list_checkpoints(checkpoints)]
+    held = [step_of(other) for other in list_checkpoints(checkpoints)]
     others = ", ".join(f"{run}@{other}" for other in held if other != step)
     fix = f"--run-name NAME --parent with one of: {others}" if others else "begin from another run: --parent RUN"
     if step not in held:
@@ -145,13 +167,15 @@ def _checkpoint_of(job: Job, run: str, step: int) -> Checkpoint:
         raise DataError(f"{damage.what} (run {run!r})", seen=damage.seen, wanted=damage.wanted, fix=fix) from None
 
 
-def _refuse_other_kind(job: Job, run: str, checkpoint: Checkpoint) -> None:
-    """Weights mean nothing under another vocabulary, and do not fit another shape."""
+def _refuse_other_kind(job: Job, run: str, checkpoint: Checkpoint, *, optimizer_kept: bool) -> None:
+    """Weights mean nothing under another vocabulary, and do not fit another shape; moments are of one optimizer."""
+    theirs = checkpoint.identity
     for key, word, fix in (
-        ("fingerprint", "tokenizer", f"a recipe packed with --tokenizer {checkpoint.identity.get('tokenizer')}"),
+        ("fingerprint", "tokenizer", f"a recipe packed with --tokenizer {theirs.get('tokenizer')}"),
         ("model", "model", "the --model that the parent was trained with"),
+        *([("optimizer", "optimizer", f"--optimizer {theirs.get('optimizer')}")] if optimizer_kept else []),
     ):
-        ours, held = job.identity[key], checkpoint.identity.get(key)
+        ours, held = job.identity[key], theirs.get(key)
         if ours != held:
             raise DataError(
                 f"the parent {_at(run, checkpoint.cursor.step)} has another {word}",

@@ -1,30 +1,27 @@
-"""Checkpoints: a folder of weights, optimizer and state, published whole or not at all.
+"""Checkpoints: a folder of weights, optimizer and state; here one is read, judged and loaded.
 
-In:  a model, an optimizer, where training stands. Out: runs/<run>/checkpoints/step_00000050/, and back.
+In:  runs/<run>/checkpoints/step_00000050/. Out: a `Checkpoint`; a model and an optimizer that stand where it stood.
 Holds: state.json names size and sha256 of both files and hashes itself; nothing is loaded that does not agree.
     model.safetensors   weights, fp32      optimizer.pt   moments, loaded as plain tensors only
     state.json          {"step": 50, "rows_done": 400, "tokens_done": 25600, "recipe_sha256": …, "files": …}
 """
 
-import contextlib
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from dataprep.errors import DataError, EnvironmentProblem
-from dataprep.publish import publishing_folder, sha256_file, sweep
+from dataprep.errors import DataError
+from dataprep.publish import sha256_file, sweep
+from train.optim import Optimizer
 
-KEPT = 2
 WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizer.pt", "state.json"
 _NAME = re.compile(r"step_\d{8,}")
 
@@ -61,30 +58,13 @@ class Checkpoint:
     weights_sha256: str
 
 
-def publish_checkpoint(
-    checkpoints: Path, cursor: Cursor, identity: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
-) -> Checkpoint:
-    """Publish step_<step>, then remove all but the newest two."""
-    folder = step_folder(checkpoints, cursor.step)
-    with _refusing_a_full_disk(folder), publishing_folder(folder) as part:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, part / WEIGHTS)
-        torch.save(optimizer.state_dict(), part / MOMENTS)
-        files = {name: _fact(part / name) for name in (WEIGHTS, MOMENTS)}
-        state = {**vars(cursor), "identity": identity, "rng": torch.get_rng_state().numpy().tobytes().hex()}
-        state |= {"files": files}
-        (part / STATE).write_text(json.dumps(state | {"sha256": _state_hash(state)}, indent=2) + "\n")
-    for old in list_checkpoints(checkpoints)[:-KEPT]:
-        _remove(old)
-    return _from_state(folder, state)
-
-
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Check sizes and hashes; reads every byte once, 0.5 GB/s. Raises DataError when anything disagrees."""
     state: dict[str, Any] = {}
     try:
         state = json.loads((folder / STATE).read_text())
         stated = {STATE: state.pop("sha256"), **state["files"]}
-        found = {STATE: _state_hash(state), **{name: _fact(folder / name) for name in state["files"]}}
+        found = {STATE: state_hash(state), **{name: file_fact(folder / name) for name in state["files"]}}
         wrong = [name for name in stated if stated[name] != found[name]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         wrong = [f"{type(error).__name__}: {error}"]
@@ -95,19 +75,24 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             wanted="every file as state.json names it",
             fix="the same command uses the checkpoint before it",
         )
-    return _from_state(folder, state)
+    return from_state(folder, state)
 
 
-def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> None:
     """Put weights, moments and the random state back."""
     load_weights(checkpoint, model)
-    optimizer.load_state_dict(torch.load(checkpoint.folder / MOMENTS, map_location="cpu", weights_only=True))
+    load_moments(checkpoint, optimizer)
     torch.set_rng_state(torch.frombuffer(bytearray(checkpoint.rng), dtype=torch.uint8))
 
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
     """Put the weights alone into `model`: a parent's, under a fresh optimizer."""
     model.load_state_dict(load_file(checkpoint.folder / WEIGHTS))
+
+
+def load_moments(checkpoint: Checkpoint, optimizer: Optimizer) -> None:
+    """Put what the optimizer remembers back; it must be of the same kind."""
+    optimizer.load_state_dict(torch.load(checkpoint.folder / MOMENTS, map_location="cpu", weights_only=True))
 
 
 def newest_good(checkpoints: Path) -> tuple[Checkpoint | None, list[DataError]]:
@@ -125,7 +110,7 @@ def clear_the_way(checkpoints: Path, step: int) -> None:
     """Sweep what a killed writer left and set damaged folders past `step` aside: training writes their names again."""
     sweep(checkpoints)
     for folder in list_checkpoints(checkpoints):
-        if int(folder.name.removeprefix("step_")) > step:
+        if step_of(folder) > step:
             aside = folder.with_name(f"damaged_{folder.name}")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
@@ -139,10 +124,16 @@ def step_folder(checkpoints: Path, step: int) -> Path:
 def list_checkpoints(checkpoints: Path) -> list[Path]:
     """Published checkpoints, oldest first."""
     found = [folder for folder in checkpoints.glob("step_*") if _NAME.fullmatch(folder.name)]
-    return sorted(found, key=lambda folder: int(folder.name.removeprefix("step_")))
+    return sorted(found, key=step_of)
 
 
-def _from_state(folder: Path, state: dict[str, Any]) -> Checkpoint:
+def step_of(folder: Path) -> int:
+    """step_00000050 -> 50."""
+    return int(folder.name.removeprefix("step_"))
+
+
+def from_state(folder: Path, state: dict[str, Any]) -> Checkpoint:
+    """The checkpoint that a state.json is of."""
     return Checkpoint(
         folder=folder,
         cursor=Cursor(**{field.name: state[field.name] for field in fields(Cursor)}),
@@ -153,31 +144,11 @@ def _from_state(folder: Path, state: dict[str, Any]) -> Checkpoint:
     )
 
 
-@contextlib.contextmanager
-def _refusing_a_full_disk(folder: Path) -> Iterator[None]:
-    """Each writer has its own word for a disk that is full: safetensors one, torch a RuntimeError, Python OSError."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise EnvironmentProblem(
-            f"the checkpoint {folder.name} could not be written; the ones before it are kept",
-            seen=str(error).partition("\n")[0],
-            wanted=f"free space and a healthy disk for {folder}",
-            fix=f"df -h {folder.parent}; make space, then the same command goes on",
-        ) from error
-
-
-def _remove(folder: Path) -> None:
-    """Rename first: a kill half-way leaves a temp to sweep, not something that looks like a checkpoint."""
-    doomed = folder.with_name(f".{folder.name}.old.part")
-    shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
-
-
-def _fact(file: Path) -> dict[str, Any]:
+def file_fact(file: Path) -> dict[str, Any]:
+    """What state.json says of a file."""
     return {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
 
 
-def _state_hash(state: dict[str, Any]) -> str:
+def state_hash(state: dict[str, Any]) -> str:
+    """What state.json says of itself."""
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

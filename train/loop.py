@@ -17,21 +17,30 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dataprep.errors import DataError, as_typed
+from dataprep.errors import DataError, EnvironmentProblem, as_typed
 from dataprep.ledger import rows_in_weights
 from train.beginning import Parent, find_checkpoint, find_parent
-from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_weights, publish_checkpoint
+from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_moments, load_weights
 from train.config import TrainConfig
-from train.journal import Journal
+from train.gradients import accumulate_gradients
+from train.journal import Journal, Record
+from train.keeper import Keeper
+from train.kernels import choose_kernels
 from train.loader import RankRows, handed_out, row_stream_hash
+from train.memory import answering_out_of_memory
+from train.meter import Meter, check_limits
 from train.model import GPT
 from train.optim import GRAD_NORM_LIMIT, learning_rate, make_optimizer, set_learning_rate
+from train.prefetch import RowsAhead
 from train.prepare import Job, open_job
 from train.progress import StepLines, header
 from train.ranks import Ranks, joined
 from train.records import checkpoint_record, end_record, speed, start_record, step_record
 from train.sample import complete, shown
 from train.stopping import StopRequest, listening
+from train.tracking import Tracker, open_tracker
+from train.validate import eval_records, is_judged, validate
+from train.validate import shown as shown_scores
 
 NEXT = as_typed("next: python -m dataprep.sql --file manifests/queries/seen.sql")
 
@@ -42,41 +51,50 @@ def train(config: TrainConfig) -> int:
         job = ranks.agree(lambda: open_job(config, world_size=ranks.world_size))
         if config.print_row_hash:
             return _print_row_hash(job, ranks)
-        # Judged before the journal exists: a refused parent leaves no run behind.
-        found = ranks.agree(lambda: find_parent(job) if ranks.is_first else None)
-        parent = ranks.gather(found)[0]
-        with contextlib.closing(ranks.agree(lambda: Journal(job.journal if ranks.is_first else None))) as journal:
-            return Attempt(job, ranks, journal, parent).run()
+        with contextlib.ExitStack() as held:
+            # Judged before the journal exists: a refused parent leaves no run behind.
+            found = ranks.agree(lambda: find_parent(job, held) if ranks.is_first else None)
+            parent = ranks.gather(found)[0]
+            with contextlib.closing(ranks.agree(lambda: Journal(job.journal if ranks.is_first else None))) as journal:
+                return Attempt(job, ranks, journal, parent, parent_held=held).run()
 
 
 class Attempt:
     """One try at a run: a model, where it stands, and the journal that says so."""
 
-    def __init__(self, job: Job, ranks: Ranks, journal: Journal, parent: Parent | None) -> None:
-        self.job, self.ranks, self.journal, self.parent = job, ranks, journal, parent
+    def __init__(
+        self, job: Job, ranks: Ranks, journal: Journal, parent: Parent | None, *, parent_held: contextlib.ExitStack
+    ) -> None:
+        self.job, self.ranks, self.journal, self.parent, self.parent_held = job, ranks, journal, parent, parent_held
         if journal.torn_bytes:
             ranks.say(f"the journal's last line was cut short by a kill: {journal.torn_bytes} bytes removed")
 
         # The first rank judges the checkpoints, every byte of them; the others load the one it chose.
         found = ranks.agree(lambda: find_checkpoint(job, journal.records) if ranks.is_first else None)
         self.resumed = ranks.gather(found)[0]
-        self.cursor = self.saved = self.resumed.cursor if self.resumed else Cursor()
+        self.cursor = self.resumed.cursor if self.resumed else Cursor()
+        self.meter = Meter(journal.records, usd_per_hour=ranks.usd_per_hour(job.config.usd_per_hour))
+        ranks.agree(lambda: check_limits(job.config, self.meter) if ranks.is_first else None)
         self.last_row = job.last_row(self.cursor)
+        judged = ranks.gather(is_judged(journal.records, job.held_out, self.cursor))[0]
+        self.judged = self.cursor if judged else None
+        self.limit: str | None = None  # the flag that ended it
+        self.step_seconds, self.overdue = 0.0, 0
 
         # First weights come from the seed, on the CPU: the same ones whatever device they move to.
         torch.manual_seed(job.settings.seed)
         model = GPT(job.settings.shape, vocab_size=job.recipe.vocab_size, seq_len=job.recipe.seq_len)
         self.model = model.to(ranks.device)
         self.n_parameters = sum(weight.numel() for weight in self.model.parameters())
-        self.optimizer = make_optimizer(self.model)
+        self.optimizer = make_optimizer(self.model, job.settings.optimizer)
         if self.resumed:
             load_checkpoint(self.resumed, self.model, self.optimizer)
         elif parent:
             assert parent.checkpoint, "a run without a checkpoint of its own begins with its parent's"
             load_weights(parent.checkpoint, self.model)
-        # Gradients of several ranks are averaged by DDP; one rank needs none of it.
-        many = ranks.world_size > 1
-        self.trained = DistributedDataParallel(self.model, gradient_as_bucket_view=True) if many else self.model
+            if parent.optimizer_kept:
+                load_moments(parent.checkpoint, self.optimizer)
+        self.keeper = Keeper(job, ranks, journal, self.cursor)
 
     def run(self) -> int:
         """Train what is left, save, sample, and say what to run next."""
@@ -84,97 +102,132 @@ class Attempt:
         if self.ranks.gather(self._ended_here())[0]:
             return self._repeat_the_end()
 
+        self.trained = self._made_ready()
+        self.tracker = self.ranks.agree(self._open_tracker)
         self._begin()
         status = "failed"
         try:
             with listening() as stop:
                 interrupted = self._train_rows(stop)
                 self._save()
+                self.keeper.finish()
             if not interrupted:
+                self._validate()
                 self._sample()
             status = "finished" if self.cursor.rows_done == self.job.recipe.plan_rows else "stopped"
         finally:
-            # On a full disk this fails as well: what failed first is what is told.
-            with contextlib.suppress(*[OSError] if status == "failed" else []):
-                self.journal.write("end", **end_record(self.cursor, status))
+            self._end(status)
         self.ranks.say(f"{status} at step {self.cursor.step}; the weights hold {self.cursor.tokens_done:,} tokens")
-        self.ranks.say(f"go on with: {self._command()}" if interrupted else NEXT)
+        if self.limit:
+            self.ranks.say(f"{self.limit} allows no further step: this run took {self.meter}")
+        self.ranks.say(f"go on with: {self._command()}{self._larger_limit()}" if interrupted else NEXT)
         return 0
+
+    def _made_ready(self) -> nn.Module:
+        """The model as it is trained: on the best kernels here, and the gradients of several ranks averaged by DDP."""
+        job, by_document = self.job, self.job.recipe.attention == "document"
+        with answering_out_of_memory(self.model, self.optimizer, job.batch, by_document=by_document):
+            choose_kernels(self.model, self.ranks, job.batch, compiled=job.config.compile, by_document=by_document)
+        many = self.ranks.world_size > 1
+        return DistributedDataParallel(self.model, gradient_as_bucket_view=True) if many else self.model
+
+    def _open_tracker(self) -> Tracker:
+        kind = self.job.config.track if self.ranks.is_first else "none"
+        return open_tracker(kind, self.job.run, self._start_record(), self.job.folder)
 
     # ---- the training itself
 
     def _train_rows(self, stop: StopRequest) -> bool:
-        """Step until the last row; True when a signal ended it sooner."""
+        """Step until the last row; True when a signal or a limit ended it sooner."""
         job, ranks = self.job, self.ranks
-        lines = StepLines(job, self.cursor, ranks)
-        while self.cursor.rows_done < self.last_row:
-            started = time.perf_counter()
-            row_from = self.cursor.rows_done
-            row_to = min(row_from + job.batch.rows, self.last_row)
+        lines = StepLines(job, self.cursor, ranks, self.meter)
+        ahead = RowsAhead(job.loader, job.batch, rank=ranks.rank, last_row=self.last_row)
+        with contextlib.closing(ahead):
+            while self.cursor.rows_done < self.last_row:
+                # A parent's weights are judged as they come, by what this run counts: the two are comparable then.
+                if self.cursor.step % job.config.validate_every == 0 and (self.cursor.step or self.parent):
+                    self._validate()
+                record = self._step(ahead, stop)
+                if record is None:
+                    return True
+                if ranks.is_first:
+                    lines.add(record, self.cursor)
+                    self.tracker.log(self.cursor.step, {**record, "tokens_done": self.cursor.tokens_done})
+                if self.overdue or self.cursor.step % job.config.checkpoint_every == 0:
+                    self._save()
+        return False
 
-            # Ranks agree before they compute: that rows are sound, how much counts, whether one was told to stop.
-            rows = ranks.agree(partial(job.loader.rank_rows, row_from, row_to, batch=job.batch, rank=ranks.rank))
-            tokens, loss_tokens, n_told = ranks.sum_counts(rows.n_tokens, rows.n_loss_tokens, int(stop.asked))
-            if n_told:
-                return True
+    def _step(self, ahead: RowsAhead, stop: StopRequest) -> Record | None:
+        """Put the next rows into the weights; the step's record, or None where one rank was told to stop."""
+        job, ranks = self.job, self.ranks
+        started = time.perf_counter()
+        row_to = min(self.cursor.rows_done + job.batch.rows, self.last_row)
 
-            # The rate of a step is the one for the tokens done after it: the first is above 0, the last the lowest.
-            before, after = self.cursor, self.cursor.after(row_to=row_to, tokens=tokens, loss_tokens=loss_tokens)
-            rate = learning_rate(after.tokens_done, plan_tokens=job.recipe.tokens, peak=job.settings.peak_rate)
-            set_learning_rate(self.optimizer, rate)
+        # Ranks agree before they compute: that rows and the last save are sound, how much counts, whether one was told
+        # to stop, whether by the first rank's clock it is time to save.
+        rows = ranks.agree(partial(self._next_rows, ahead, row_to))
+        told, overdue = stop.asked or self._passes_limit(), self.keeper.is_overdue
+        tokens, loss_tokens, n_told, self.overdue = ranks.sum_counts(
+            rows.n_tokens, rows.n_loss_tokens, int(told), int(overdue)
+        )
+        if n_told:
+            return None
 
+        # The rate of a step is the one for the tokens done after it: the first is above 0, the last the lowest.
+        before, after = self.cursor, self.cursor.after(row_to=row_to, tokens=tokens, loss_tokens=loss_tokens)
+        rate = learning_rate(
+            after.tokens_done,
+            plan_tokens=job.recipe.tokens,
+            peak=job.settings.peak_rate,
+            schedule=job.settings.schedule,
+            warmup_share=job.settings.stage.warmup_share,
+        )
+        set_learning_rate(self.optimizer, rate)
+
+        by_document = rows.documents_AMT is not None
+        with answering_out_of_memory(self.model, self.optimizer, job.batch, by_document=by_document):
             loss = self._accumulate_gradients(rows, loss_tokens)
             grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), GRAD_NORM_LIMIT))
             self._check_finite(loss, grad_norm, after)
             self.optimizer.step()
             self.optimizer.zero_grad()
-            self.cursor = after
+        self.cursor = after
 
-            measured = {"loss": loss, "lr": rate, "grad_norm": grad_norm}
-            measured |= speed(ranks, self.n_parameters, tokens, time.perf_counter() - started)
-            record = step_record(before, after, measured)
-            self.journal.write("step", **record)
-            if ranks.is_first:
-                lines.add(record, after)
-            if after.step % job.config.checkpoint_every == 0:
-                self._save()
-        return False
+        self.step_seconds = time.perf_counter() - started
+        measured = {"loss": loss, "lr": rate, "grad_norm": grad_norm}
+        measured |= speed(ranks, self.n_parameters, tokens, self.step_seconds)
+        record = step_record(before, after, measured)
+        self.journal.write("step", **record)
+        return record
+
+    def _next_rows(self, ahead: RowsAhead, row_to: int) -> RankRows:
+        """What this rank computes in a step. On the way the first rank looks after its checkpoint in flight."""
+        self.keeper.look()
+        return ahead.take(self.cursor.rows_done, row_to)
+
+    def _passes_limit(self) -> bool:
+        """Whether another step would pass --max-usd or --max-hours, by the first rank's clock."""
+        if self.ranks.is_first:
+            self.limit = self.meter.passed(self.job.config, ahead_seconds=self.step_seconds)
+        return self.limit is not None
 
     def _accumulate_gradients(self, rows: RankRows, loss_tokens: int) -> float:
-        """Add up the gradients of this rank's micro-batches; returns the mean loss over every rank's counted targets.
-
-        DDP averages gradients over ranks, so each rank's share is multiplied by their number. Micro-batches with
-        nothing in them take part too: a rank that stayed away would leave the others waiting.
-        """
-        device, world_size = self.ranks.device, self.ranks.world_size
-        n_counted = max(loss_tokens, 1)  # where nothing counts the loss is 0, not 0/0
-        arrays = [torch.from_numpy(array_AMT).to(device) for array_AMT in rows.arrays]
-        total = torch.zeros((), device=device)
-        for i, micro_batch in enumerate(zip(*arrays, strict=True), 1):
-            with self._exchange(is_last=i == self.job.batch.accumulation):
-                with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-                    summed = self.trained(*micro_batch)
-                (summed * (world_size / n_counted)).backward()
-            total += summed.detach()
-        return self.ranks.sum_scalar(total) / n_counted
-
-    def _exchange(self, *, is_last: bool) -> contextlib.AbstractContextManager[None]:
-        """Gradients of all but a step's last micro-batch stay on their rank."""
-        if isinstance(self.trained, DistributedDataParallel) and not is_last:
-            return self.trained.no_sync()
-        return contextlib.nullcontext()
+        return accumulate_gradients(self.trained, rows.arrays, loss_tokens=loss_tokens, ranks=self.ranks)
 
     def _check_finite(self, loss: float, grad_norm: float, after: Cursor) -> None:
-        """Refuse to put a broken step into the weights; every rank sees the same numbers, and one says so."""
+        """Keep a broken step out of the weights, and keep them; every rank sees the same numbers, and one says so."""
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            self._save()
+            self.keeper.finish()
             self.ranks.agree(partial(self._refuse_infinite, loss, grad_norm, after))
 
     def _refuse_infinite(self, loss: float, grad_norm: float, after: Cursor) -> NoReturn:
         raise DataError(
-            f"step {after.step} is not finite; the newest checkpoint is of step {self.saved.step}",
+            f"step {after.step} is not finite and was not taken; the weights of step {self.cursor.step} are kept",
             seen=f"loss {loss}, gradient norm {grad_norm}, rows {self.cursor.rows_done} to {after.rows_done}",
             wanted="finite numbers",
-            fix=f"{self._command()} --learning-rate {self.job.settings.peak_rate / 2:g}",
+            fix=f"python -m dataprep.explain --run {self.job.run} --step {after.step} shows the rows;"
+            f" {self._command()} --learning-rate {self.job.settings.peak_rate / 2:g} goes on",
         )
 
     # ---- what is kept
@@ -186,24 +239,36 @@ class Attempt:
             # Killed between the checkpoint's rename and its record: it is still the work of the attempt before.
             record = checkpoint_record(self.job, self.resumed)
             self.journal.write("checkpoint", **record | {"attempt": self.journal.attempt - 1})
-        self.journal.write("start", **start_record(self.job, self.ranks, self.cursor, self.n_parameters, self.parent))
+        self.journal.write("start", **self._start_record())
+        self.parent_held.close()  # from here on the journal says what we began from
         if self.ranks.is_first:
             clear_the_way(self.job.checkpoints, self.cursor.step)
 
-    def _save(self) -> None:
-        """Publish a checkpoint, once per step. Its steps are durable first: weights hold no unjournaled rows."""
-        if self.saved == self.cursor:
-            return
-        self.ranks.agree(self._publish)
-        self.saved = self.cursor
+    def _start_record(self) -> Record:
+        return start_record(self.job, self.ranks, self.cursor, self.n_parameters, self.parent)
 
-    def _publish(self) -> None:
-        if not self.ranks.is_first:
+    def _save(self) -> None:
+        self.keeper.save(self.cursor, self.model, self.optimizer)
+
+    def _end(self, status: str) -> None:
+        """The attempt's last word. On a full disk this fails as well: what failed first is what is told."""
+        forgiven = (OSError, EnvironmentProblem) if status == "failed" else ()
+        with contextlib.suppress(*forgiven):
+            self.keeper.look(wait=True)
+        self.keeper.close()
+        self.tracker.close()
+        with contextlib.suppress(*forgiven):
+            self.journal.write("end", **end_record(self.cursor, status, self.meter.seconds_now))
+
+    def _validate(self) -> None:
+        """Judge the weights by the held-out rows, once per step."""
+        if self.judged == self.cursor or not self.job.held_out.sources:
             return
-        self.journal.make_durable()
-        made = publish_checkpoint(self.job.checkpoints, self.cursor, self.job.identity, self.model, self.optimizer)
-        self.journal.write("checkpoint", **checkpoint_record(self.job, made))
-        self.journal.make_durable()
+        scores = validate(self.model, self.job.held_out, self.ranks, micro_batch=self.job.batch.micro_batch)
+        for record in eval_records(self.cursor, scores):
+            self.journal.write("eval", **record)
+        self.ranks.say(shown_scores(self.cursor.step, scores))
+        self.judged = self.cursor
 
     def _sample(self) -> None:
         """Let the model speak once: as an assistant where it learnt from what one says."""
@@ -238,6 +303,9 @@ class Attempt:
         launcher = f"torchrun --standalone --nproc_per_node={world_size} --" if world_size > 1 else "python"
         again = " --resume auto" if self.job.config.resume == "never" else ""
         return as_typed(f"{launcher} train/main.py {shlex.join(self.job.config.argv)}{again}")
+
+    def _larger_limit(self) -> str:
+        return f" (with a larger {self.limit.partition(' ')[0]})" if self.limit else ""
 
 
 def _print_row_hash(job: Job, ranks: Ranks) -> int:

@@ -16,6 +16,7 @@ from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab
 from train.checkpoint import Cursor
 from train.config import TrainConfig
+from train.heldout import HeldOutRows, open_held_out
 from train.loader import Loader
 from train.settings import Settings, choose_settings
 
@@ -28,6 +29,7 @@ class Job:
     paths: Paths
     recipe: Recipe
     loader: Loader
+    held_out: HeldOutRows
     vocab: Vocab  # for the sample
     batch: Batch
     settings: Settings
@@ -93,13 +95,15 @@ def open_job(config: TrainConfig, *, world_size: int) -> Job:
         micro_batch=config.micro_batch,
     )
     _check_budget(config, recipe, batch)
+    vocab = _open_vocab(paths, recipe)
     return Job(
         config=config,
         settings=settings,
         paths=paths,
         recipe=recipe,
         loader=Loader(paths, recipe),
-        vocab=_open_vocab(paths, recipe),
+        held_out=open_held_out(paths, recipe, vocab, config.validate_rows),
+        vocab=vocab,
         batch=batch,
     )
 

@@ -1,7 +1,8 @@
 """Ranks: one process by itself, or one of several that torchrun started; the only file with collectives.
 
 In:  torchrun's environment variables and --device. Out: `Ranks`: who I am, where I compute, sums over all.
-Holds: one process uses no process group; a silent peer ends the run after ten minutes instead of hanging it.
+Holds: one process uses no process group; several prove that sums come back before anything else is done, or leave
+       with the settings that cure it; a peer that falls silent later ends the run after ten minutes.
 """
 
 import contextlib
@@ -17,10 +18,14 @@ import torch
 import torch.distributed as dist
 
 from dataprep.errors import EnvironmentProblem, QuernError
+from dataprep.gpus import Gpu, find_gpu
+from train.preflight import known_cures
+from train.waiting import leave_at_once, limited
 
 _TIMEOUT = timedelta(minutes=10)  # the others wait this long while the first rank writes a checkpoint
-# Dense bf16 peaks in FLOP/s, from the maker's data sheets.
-_PEAK_FLOPS = {"B200": 2.25e15, "H200": 9.89e14, "H100": 9.89e14, "A100": 3.12e14}
+_ARRIVAL_S = 120.0  # torch is loaded from a cold or distant disk on one machine, and from memory on another
+_ANSWER_S = 20.0  # once all have arrived
+_STAGGER_S = 1.0  # torchrun ends the ranks after the first that leaves: so one tells the problem, not all
 Prepared = TypeVar("Prepared")
 
 
@@ -45,10 +50,19 @@ class Ranks:
         return f"CPU, {self.world_size} process(es) of {torch.get_num_threads()} thread(s)"
 
     @property
+    def gpu(self) -> Gpu | None:
+        """The device as the table of GPUs has it; None for a CPU and for what is not in it."""
+        return find_gpu(torch.cuda.get_device_name(self.device)) if self.device.type == "cuda" else None
+
+    @property
     def peak_flops(self) -> float | None:
         """One device's peak; None where it is not known."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
-        return next((flops for known, flops in _PEAK_FLOPS.items() if known in name), None)
+        return self.gpu.peak_flops if self.gpu else None
+
+    def usd_per_hour(self, of_one: float | None) -> float | None:
+        """What all devices cost together, by `of_one` or else by the table; None where no price is known."""
+        price = of_one or (self.gpu.usd_per_hour if self.gpu else None)
+        return None if price is None else price * self.world_size
 
     def say(self, line: str) -> None:
         """Print once, not once per rank. Where nobody can read it any more, training goes on in silence."""
@@ -102,14 +116,53 @@ def joined(device_name: str | None) -> Iterator[Ranks]:
     if world_size == 1:
         yield Ranks(rank=0, world_size=1, device=device)
         return
-    # Counts and objects travel by gloo even beside GPUs: they never make a GPU wait.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    _join_group(device, world_size)
     try:
         yield Ranks(rank=rank, world_size=world_size, device=device)
         dist.barrier()  # a rank that leaves while the first still saves is taken for a crash now and then
     finally:
         gc.collect()  # a model wrapped by DDP holds on to the group, whose threads must end before the process does
         dist.destroy_process_group()
+
+
+def answer_once(device_name: str) -> None:
+    """Join the group as a run does, and leave it: one rank of the doctor's trial, which may be the only one."""
+    device = _device(device_name, int(os.environ["LOCAL_RANK"]))
+    _join_group(device, int(os.environ["WORLD_SIZE"]))
+    dist.destroy_process_group()
+
+
+def _join_group(device: torch.device, world_size: int) -> None:
+    """Make the process group, and prove that a sum comes back. Ends the process where it does not."""
+    later_s = _STAGGER_S * int(os.environ.get("LOCAL_RANK", "0"))
+    try:
+        with limited(_ARRIVAL_S + later_s, _unanswered(device, world_size, f"not all came within {_ARRIVAL_S:g} s")):
+            # Counts and objects travel by gloo even beside GPUs: they never make a GPU wait.
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+        with limited(_ANSWER_S + later_s, _unanswered(device, world_size, f"no sum within {_ANSWER_S:g} s")):
+            _first_sum(device, world_size)
+    except (RuntimeError, ValueError) as error:  # what torch raises here depends on the backend and on its version
+        leave_at_once(_unanswered(device, world_size, str(error).partition("\n")[0]))
+
+
+def _first_sum(device: torch.device, world_size: int) -> None:
+    """Add up a one of every rank by each backend that training will use, in the same order everywhere."""
+    places = [torch.device("cpu"), device]
+    for place in places if device.type == "cuda" else places[:1]:
+        ones = torch.ones((), device=place)
+        dist.all_reduce(ones)
+        if ones.item() != world_size:
+            raise RuntimeError(f"{world_size} ones add up to {ones.item():g} on {place}")
+
+
+def _unanswered(device: torch.device, world_size: int, seen: str) -> EnvironmentProblem:
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    return EnvironmentProblem(
+        f"the {world_size} ranks do not answer each other by {backend}: waiting on would be waiting for ever",
+        seen=seen,
+        wanted="a first all-reduce that comes back",
+        fix=f"python -m train.doctor --nccl   # finds which to export of {known_cures(backend)}",
+    )
 
 
 def _device(name: str | None, local_rank: int) -> torch.device:

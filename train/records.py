@@ -26,6 +26,7 @@ def start_record(job: Job, ranks: Ranks, cursor: Cursor, n_parameters: int, pare
         "parent_run": parent.run if parent else None,
         "parent_step": parent.step if parent else None,
         "parent_sha256": parent.weights_sha256 if parent else None,
+        "kept_optimizer": parent.optimizer_kept if parent else False,
         "params": n_parameters,
         "world_size": ranks.world_size,
         "seq_len": job.batch.seq_len,
@@ -83,12 +84,13 @@ def checkpoint_record(job: Job, made: Checkpoint) -> Record:
     }
 
 
-def end_record(cursor: Cursor, status: str) -> Record:
-    """How an attempt ended: finished, stopped or failed."""
+def end_record(cursor: Cursor, status: str, seconds: float) -> Record:
+    """How an attempt ended: finished, stopped or failed; and how long it took, loading and saving included."""
     return {
         "step": cursor.step,
         "rows_done": cursor.rows_done,
         "tokens_done": cursor.tokens_done,
         "status": status,
+        "seconds": round(seconds, 3),
         "time": now(),
     }

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ from safetensors.torch import load_file
 
 from dataprep import pack
 from dataprep.errors import DataError, EnvironmentProblem, UsageError
-from dataprep.ledger import read_journal, rows_in_weights, steps_with_weights
+from dataprep.ledger import read_journal, rows_in_weights, steps_with_weights, trace_lineage
 from dataprep.paths import Paths
 from dataprep.rank_file import format_ranks
 from dataprep.recipe import load_recipe
 from dataprep.vocab_store import publish_vocab
+from train import saving
 from train.config import parse_config
+from train.journal import Journal
 from train.loop import Attempt, train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -139,21 +143,9 @@ def test_losses_do_not_depend_on_ranks_or_micro_batch(root: Path) -> None:
     assert "world 2 x micro-batch 4 x accumulation 1 x seq_len 64 = 512 tokens" in done.stdout
 
 
-def test_an_uneven_last_step_is_the_same_on_two_ranks(root: Path) -> None:
-    here("--run", "one")
-    done = main("--run", "two", "--micro-batch", "4", ranks=2)
-    assert done.returncode == 0, done.stderr
-    last = records(root, "one", "step")[-1]
-    assert last["row_to"] - last["row_from"] == 4  # of 8: the second rank has nothing in it
-    assert_same_end(root, "two", "one", 1e-4)
-    assert_journal_adds_up(root, "two")
-
-
-def test_the_row_hash_is_the_packers_on_one_and_two_ranks_and_trains_nothing(root: Path) -> None:
+def test_the_row_hash_is_the_packers_and_trains_nothing(root: Path) -> None:
     wanted = load_recipe(Paths(root=root), "mix").rows_sha256
     assert here("--print-row-hash", "--micro-batch", "1").split() == [wanted]
-    done = main("--print-row-hash", "--micro-batch", "4", ranks=2)
-    assert done.stdout.split() == [wanted], done.stderr
     assert not (root / "runs").exists()
 
 
@@ -257,6 +249,71 @@ def test_a_full_disk_keeps_the_checkpoints_there_are(root: Path, monkeypatch: py
     kept = root / "runs" / "mix-nano" / "checkpoints"
     assert [folder.name for folder in kept.iterdir()] == ["step_00000010"]
     assert [record["status"] for record in records(root, "mix-nano", "end")] == ["stopped", "failed"]
+
+
+def test_a_save_that_fails_ends_the_run_at_the_next_look_and_a_step_that_fails_ends_after_its_save(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr("train.saving.save_file", raising(OSError(28, "No space left on device")))
+        with pytest.raises(EnvironmentProblem, match="step_00000005 could not be written"):
+            here("--checkpoint-every", "5", "--run", "full")
+    assert [record["status"] for record in records(root, "full", "end")] == ["failed"]
+    assert 5 <= len(records(root, "full", "step")) <= 10, "the second save looks at the latest"
+
+    slow, honest = threading.Event(), saving.save_file
+    monkeypatch.setattr("train.saving.save_file", lambda *given: (slow.wait(0.3), honest(*given)))
+    monkeypatch.setattr(Attempt, "_check_finite", broken_after(7, Attempt._check_finite))
+    with pytest.raises(DataError, match="step 8 is not finite"):
+        here("--checkpoint-every", "5", "--run", "broken")
+    kinds = [record["kind"] for record in read_journal(root / "runs" / "broken" / "journal.jsonl").records]
+    assert kinds == ["start", *["step"] * 7, "checkpoint", "end"]
+    kept = steps_with_weights(read_journal(root / "runs" / "broken" / "journal.jsonl").records)
+    assert [step["in_weights"] for step in kept] == [True] * 5 + [False] * 2
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def refuse(*_: object) -> None:
+        raise error
+
+    return refuse
+
+
+def broken_after(step: int, honest: Callable[..., None]) -> Callable[..., None]:
+    def check(self: Attempt, loss: float, *rest: Any) -> None:
+        honest(self, float("nan") if self.cursor.step == step else loss, *rest)
+
+    return check
+
+
+def test_checkpoints_come_by_the_clock_and_old_ones_go_by_the_rules(root: Path) -> None:
+    here("--run", "clock", "--tokens", "5120", "--checkpoint-minutes", "0.0000001", "--keep", "3", "--keep-every", "4")
+    saved = records(root, "clock", "checkpoint")
+    assert [record["step"] for record in saved] == list(range(1, 11))
+    assert all(record["stall_seconds"] > 0 < record["write_seconds"] for record in saved)
+    kept = root / "runs" / "clock" / "checkpoints"
+    assert sorted(folder.name for folder in kept.iterdir()) == [f"step_{step:08d}" for step in (4, 8, 9, 10)]
+
+
+def test_a_slow_save_does_not_hold_the_steps_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained_on, honest = threading.Event(), saving.save_file
+    write = Journal.write
+
+    def noted(self: Journal, kind: str, **fields: Any) -> None:
+        write(self, kind, **fields)
+        if kind == "step" and fields["step"] == 8:
+            trained_on.set()
+
+    monkeypatch.setattr(Journal, "write", noted)
+    monkeypatch.setattr("train.saving.save_file", lambda *given: (honest(*given), trained_on.wait(20)))
+    here("--checkpoint-every", "6", "--tokens", "5120")
+    records_in_order = read_journal(root / "runs" / "mix-nano" / "journal.jsonl").records
+    kinds = [record["kind"] for record in records_in_order]
+    assert kinds.index("checkpoint") > 8, "step 8 was trained before the checkpoint of step 6 was whole"
+    assert [record["step"] for record in records(root, "mix-nano", "checkpoint")] == [6, 10]
+    assert all(step["in_weights"] for step in steps_with_weights(records_in_order))
+    lineage = trace_lineage({"mix-nano": read_journal(root / "runs/mix-nano/journal.jsonl")}, "mix-nano", 6)
+    assert [(rows.row_to, rows.tokens) for rows in lineage.rows] == [(48, 48 * 64)]
 
 
 def test_what_cannot_be_trained_is_refused_and_leaves_no_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

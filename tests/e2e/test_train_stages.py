@@ -21,9 +21,10 @@ from dataprep.errors import DataError, UsageError
 from dataprep.ledger import read_journal, steps_with_weights
 from dataprep.paths import Paths
 from dataprep.sql import ask
-from train.checkpoint import _state_hash
+from train.checkpoint import state_hash
 from train.config import parse_config
 from train.loop import Attempt, train
+from train.saving import copy_to_host
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLAGS = ("--manifest", "--model", "nano", "--device", "cpu", "--batch-tokens", "512")
@@ -110,6 +111,68 @@ def test_a_stage_begins_with_its_parents_weights_and_a_fresh_optimizer(
     again = sft("tuned", *TEN_STEPS)  # neither --parent nor --stage is needed to look at it again
     assert "nothing is left to train" in again
     assert "user: the mill?\nassistant: " in again
+
+
+def fail_at_once(monkeypatch: pytest.MonkeyPatch, run: str, *flags: str) -> None:
+    """Begin a run that has no checkpoint in the end."""
+    with monkeypatch.context() as broken:
+        broken.setattr(Attempt, "_accumulate_gradients", lambda *_: float("nan"))
+        with pytest.raises(DataError, match="step 1 is not finite"):
+            sft(run, *flags, *TEN_STEPS)
+
+
+def test_a_kept_optimizer_goes_on_from_the_parents_moments_also_after_a_failure(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_with = []
+    honest = Attempt._begin
+
+    def looked_at(self: Attempt) -> None:
+        begun_with.append(copy_to_host(self.optimizer.state_dict()["state"]))
+        honest(self)
+
+    monkeypatch.setattr(Attempt, "_begin", looked_at)
+    keep = ("--parent", "base@10", "--keep-optimizer")
+    fail_at_once(monkeypatch, "kept", *keep)
+    printed = sft("kept", *TEN_STEPS)  # what it began with is remembered: no flag is needed
+    assert "from   row 0, weights and optimizer of base at step 10" in printed
+    moments = root / "runs" / "base" / "checkpoints" / "step_00000010" / "optimizer.pt"
+    wanted = torch.load(moments, weights_only=True)["state"]
+    assert wanted
+    for held in begun_with:
+        torch.testing.assert_close(held, wanted, rtol=0, atol=0)
+    assert len(begun_with) == 2
+    assert [record["kept_optimizer"] for record in records(root, "kept", "start")] == [True, True]
+    sft("fresh", "--parent", "base@10", *TEN_STEPS)
+    assert records(root, "fresh", "start")[0]["kept_optimizer"] is False
+    assert losses(root, "kept")[0] == losses(root, "fresh")[0]  # the same weights
+    assert losses(root, "kept")[1:] != losses(root, "fresh")[1:]
+
+
+def test_an_optimizer_that_cannot_be_kept_is_refused_by_name(root: Path) -> None:
+    with pytest.raises(UsageError, match="has no parent's optimizer to keep"):
+        sft("new", "--keep-optimizer", *TEN_STEPS)
+    with pytest.raises(DataError, match=r"parent base@20 has another optimizer\n  seen: optimizer adamw, wanted: muon"):
+        sft("new", "--parent", "base", "--keep-optimizer", "--optimizer", "muon", *TEN_STEPS)
+    assert not (root / "runs" / "new").exists()
+    sft("without", "--parent", "base", "--tokens", "2560")
+    with pytest.raises(UsageError, match="seen: --keep-optimizer, but it began without"):
+        sft("without", "--keep-optimizer", *TEN_STEPS)
+
+
+def test_a_parent_keeps_what_a_child_without_a_checkpoint_began_from(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_at_once(monkeypatch, "child", "--parent", "base@10")
+
+    def kept() -> list[str]:
+        return sorted(folder.name for folder in (root / "runs" / "base" / "checkpoints").iterdir())
+
+    here("--recipe", "mix", "--run", "base", "--tokens", "15360", "--keep", "1")
+    assert kept() == ["step_00000010", "step_00000030"]
+    sft("child", *TEN_STEPS)
+    here("--recipe", "mix", "--run", "base", "--tokens", "17920", "--keep", "1")
+    assert kept() == ["step_00000035"]
 
 
 def test_the_newest_checkpoint_is_the_default_and_stays_when_the_parent_goes_on(root: Path) -> None:
@@ -226,7 +289,7 @@ def test_a_parent_of_another_tokenizer_or_unknown_to_its_journal_is_refused(root
     state = json.loads(state_file.read_text())
     state.pop("sha256")
     state["identity"]["fingerprint"] = "f" * 64
-    state_file.write_text(json.dumps(state | {"sha256": _state_hash(state)}))
+    state_file.write_text(json.dumps(state | {"sha256": state_hash(state)}))
     with pytest.raises(DataError, match=r"parent other@10 has another tokenizer\n  seen: fingerprint ffffffffffff…"):
         sft("new", "--parent", "other", *TEN_STEPS)
     journal = paths.runs / "base" / "journal.jsonl"

@@ -15,18 +15,19 @@ from train.checkpoint import (
     list_checkpoints,
     load_checkpoint,
     newest_good,
-    publish_checkpoint,
     read_checkpoint,
 )
-from train.optim import make_optimizer
+from train.keeping import remove_old
+from train.optim import Optimizer, make_optimizer
+from train.saving import Saver
 
 IDENTITY = {"recipe": "mix", "recipe_sha256": "ab" * 32, "fingerprint": "cd" * 32, "model": {"width": 3}, "seed": 1}
 
 
-def trained(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+def trained(seed: int) -> tuple[nn.Module, Optimizer]:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, 3), nn.RMSNorm(3))
-    optimizer = make_optimizer(model)
+    optimizer = make_optimizer(model, "adamw")
     model(torch.randn(2, 3)).sum().backward()
     optimizer.step()
     return model, optimizer
@@ -34,7 +35,12 @@ def trained(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
 
 def save(folder: Path, step: int, seed: int = 0) -> Checkpoint:
     cursor = Cursor(step=step, rows_done=8 * step, tokens_done=500 * step, loss_tokens_done=400 * step)
-    return publish_checkpoint(folder, cursor, IDENTITY, *trained(seed))
+    saver = Saver(folder, IDENTITY, keep=2, keep_every=None)
+    saver.begin(cursor, *trained(seed))
+    saved = saver.published(wait=True)
+    assert saved is not None
+    saver.close()
+    return saved.checkpoint
 
 
 def names(folder: Path) -> list[str]:
@@ -67,6 +73,7 @@ def test_the_state_names_sizes_and_hashes(tmp_path: Path) -> None:
 def test_only_the_newest_two_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15):
         save(tmp_path, step)
+    assert remove_old(tmp_path, keep=2, keep_every=None) == []
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step_00000010", "step_00000015"]
 
 

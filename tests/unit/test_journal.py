@@ -14,7 +14,7 @@ from train.journal import Journal
 
 def write_two(file: Path) -> None:
     journal = Journal(file)
-    journal.write("eval", step=0)
+    journal.write("mark", step=0)
     journal.write("note", step=1, loss=2.5)
     journal.close()
 
@@ -24,9 +24,9 @@ def test_records_come_back_in_order_with_their_attempt(tmp_path: Path) -> None:
     write_two(file)
     write_two(file)
     assert read_journal(file).records == (
-        {"kind": "eval", "attempt": 1, "step": 0},
+        {"kind": "mark", "attempt": 1, "step": 0},
         {"kind": "note", "attempt": 1, "step": 1, "loss": 2.5},
-        {"kind": "eval", "attempt": 2, "step": 0},
+        {"kind": "mark", "attempt": 2, "step": 0},
         {"kind": "note", "attempt": 2, "step": 1, "loss": 2.5},
     )
 
@@ -40,9 +40,9 @@ def test_a_torn_last_line_is_cut_off_and_said(tmp_path: Path) -> None:
     journal = Journal(file)
     assert journal.torn_bytes == 12
     assert file.read_bytes() == whole
-    journal.write("eval", step=1)
+    journal.write("mark", step=1)
     journal.close()
-    assert [json.loads(line)["kind"] for line in file.read_text().splitlines()] == ["eval", "note", "eval"]
+    assert [json.loads(line)["kind"] for line in file.read_text().splitlines()] == ["mark", "note", "mark"]
 
 
 @pytest.mark.parametrize("line", [b"not json", b"[]", b'{"kind": "step"}', b""])

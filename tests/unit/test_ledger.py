@@ -57,6 +57,16 @@ CASES = {
         [(1, 0, 30)],
         [True] * 3 + [False],
     ),
+    "trained on while the checkpoint was written, then killed": (
+        [start(1, 0), *steps(1, 0, 50), saved(1, 30), *steps(1, 50, 60)],
+        [(1, 0, 30)],
+        [True] * 3 + [False] * 3,
+    ),
+    "trained on while it was written, its record made up for by the next attempt": (
+        [start(1, 0), *steps(1, 0, 20), saved(1, 10), *steps(1, 20, 50), saved(1, 40), start(2, 40), *steps(2, 40, 50)],
+        [(1, 0, 40)],
+        [True] * 4 + [False] * 2,
+    ),
     "killed before any checkpoint": ([start(1, 0), *steps(1, 0, 20)], [], [False, False]),
     "killed, then resumed from the checkpoint": (
         [
@@ -224,6 +234,15 @@ def test_a_run_without_a_parent_is_its_own_lineage() -> None:
 def test_a_fork_at_an_earlier_step_holds_its_parents_rows_up_to_there() -> None:
     lineage = trace_lineage(journals(base=BASE, middle=MIDDLE), "middle")
     assert (told(lineage), lineage.gap) == ([("base", "web", 1, 0, 20, 2), ("middle", "mid", 1, 0, 30, 3)], None)
+
+
+def test_steps_trained_while_the_parents_checkpoint_was_written_are_not_the_childs() -> None:
+    base = [began("web"), *steps(1, 0, 40), kept(2, 20), *steps(1, 40, 60), kept(4, 40), kept(6, 60)]
+    child = [began("mid", "base", 2), *steps(1, 0, 10), kept(1, 10)]
+    assert told(trace_lineage(journals(base=base, child=child), "child")) == [
+        ("base", "web", 1, 0, 20, 2),
+        ("child", "mid", 1, 0, 10, 1),
+    ]
 
 
 def test_a_grandparents_rows_come_first() -> None:

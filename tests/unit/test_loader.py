@@ -19,7 +19,8 @@ from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
 from dataprep.shapes import PRESETS
-from train.loader import Loader, handed_out, number_documents, row_stream_hash
+from train.gathering import number_documents
+from train.loader import Loader, handed_out, row_stream_hash
 
 
 @pytest.fixture(scope="module")

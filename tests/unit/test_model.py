@@ -1,5 +1,7 @@
 """The model, its loss and its optimizer, against plain reference computations."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
@@ -7,9 +9,9 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from dataprep.shapes import PRESETS, count_parameters, padded_vocab_size
 from train import head
 from train.attention import rotary_tables, rotate
-from train.head import summed_loss
+from train.head import summed_loss, token_losses
 from train.model import GPT
-from train.optim import learning_rate, make_optimizer
+from train.optim import make_optimizer
 
 NANO = PRESETS["nano"].shape
 VOCAB_SIZE, SEQ_LEN = 70, 16
@@ -30,11 +32,28 @@ def gradients(model: GPT) -> torch.Tensor:
     return torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
 
+@pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_presets_parameter_count_is_the_built_models(name: str) -> None:
+def test_a_presets_parameter_count_is_the_built_models(name: str, tied: bool) -> None:
+    shape = replace(PRESETS[name].shape, tied=tied)
     with torch.device("meta"):
-        built = GPT(PRESETS[name].shape, vocab_size=50_268, seq_len=64)
-    assert count_parameters(PRESETS[name].shape, 50_268) == sum(weight.numel() for weight in built.parameters())
+        built = GPT(shape, vocab_size=50_268, seq_len=64)
+    assert count_parameters(shape, 50_268) == sum(weight.numel() for weight in built.parameters())
+
+
+def test_an_untied_head_is_a_matrix_of_its_own() -> None:
+    torch.manual_seed(0)
+    untied = GPT(replace(NANO, tied=False), vocab_size=VOCAB_SIZE, seq_len=SEQ_LEN).double()
+    assert untied.head is not None
+    assert untied.head.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    inputs, targets = rows(2)
+    with torch.no_grad():
+        untied.head.weight[7] = 0
+    assert torch.equal(untied.next_logits(inputs)[:, 7], torch.zeros(2))
+    untied(inputs, targets).backward()
+    absent = next(token for token in range(VOCAB_SIZE) if token not in inputs and token not in targets)
+    assert torch.count_nonzero(untied.embedding.weight.grad[absent]) == 0  # only what was read has a gradient there
+    assert torch.count_nonzero(untied.head.weight.grad[absent]) > 0
 
 
 def test_presets_are_as_large_as_their_names_say() -> None:
@@ -64,8 +83,8 @@ def test_attention_between_two_positions_depends_on_their_distance_alone() -> No
 def test_the_chunked_loss_and_its_gradients_are_cross_entropys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(head._CHUNK_LOGITS, "cpu", 4 * VOCAB_SIZE)  # 10 positions in chunks of 4, 4 and 2
     torch.manual_seed(0)
-    hidden = torch.randn(10, 8, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(VOCAB_SIZE, 8, dtype=torch.float64, requires_grad=True)
+    hidden = torch.randn(10, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(VOCAB_SIZE, 3, dtype=torch.float64, requires_grad=True)
     targets = torch.randint(VOCAB_SIZE, (10,))
     targets[[0, 5, 9]] = -1
     plain = F.cross_entropy(hidden @ weight.t(), targets, ignore_index=-1, reduction="sum")
@@ -73,6 +92,32 @@ def test_the_chunked_loss_and_its_gradients_are_cross_entropys(monkeypatch: pyte
     ours = summed_loss(hidden, weight, targets)
     torch.testing.assert_close(ours, plain)
     torch.testing.assert_close(torch.autograd.grad(3 * ours, (hidden, weight)), wanted)
+
+
+def test_without_gradients_each_targets_loss_is_cross_entropys_and_no_gradient_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(head._CHUNK_LOGITS, "cpu", 4 * VOCAB_SIZE)
+    monkeypatch.delattr(head, "_HeadLoss")
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(10, 8, requires_grad=True), torch.randn(VOCAB_SIZE, 8, requires_grad=True)
+    targets = torch.randint(VOCAB_SIZE, (10,))
+    targets[[0, 5, 9]] = -1
+    plain = F.cross_entropy(hidden @ weight.t(), targets, ignore_index=-1, reduction="none").detach()
+    ours = token_losses(hidden, weight, targets)
+    assert not ours.requires_grad
+    torch.testing.assert_close(ours, plain)
+
+
+def test_in_bf16_too_the_loss_without_gradients_is_the_loss_with_them() -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(10, 8), torch.randn(VOCAB_SIZE, 8, requires_grad=True)
+    targets = torch.randint(VOCAB_SIZE, (10,))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours, trained = token_losses(hidden, weight, targets), summed_loss(hidden, weight, targets)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours.sum(), trained)
+    assert not torch.equal(ours, token_losses(hidden, weight, targets))
 
 
 def test_a_batch_in_which_nothing_counts_is_exactly_zero(model: GPT) -> None:
@@ -110,23 +155,8 @@ def test_gradients_split_over_two_ranks_and_micro_batches_are_the_full_batchs(mo
 
 
 def test_decay_falls_on_matrices_only(model: GPT) -> None:
-    decayed, kept = make_optimizer(model).param_groups
+    decayed, kept = make_optimizer(model, "adamw").param_groups
     assert {weight.ndim for weight in decayed["params"]} == {2}
     assert {weight.ndim for weight in kept["params"]} == {1}
     assert (decayed["weight_decay"] > 0, kept["weight_decay"]) == (True, 0)
     assert len(decayed["params"]) + len(kept["params"]) == len(list(model.parameters()))
-
-
-def test_the_rate_rises_to_its_peak_and_falls_to_a_tenth() -> None:
-    rates = [learning_rate(done, plan_tokens=1_000, peak=2.0) for done in range(1_001)]
-    assert rates[25] == pytest.approx(1.0)
-    assert rates[50] == max(rates) == 2.0
-    assert rates[525] == pytest.approx(1.1)
-    assert rates[1_000] == pytest.approx(0.2)
-    assert sorted(rates[:51]) == rates[:51]
-    assert sorted(rates[50:], reverse=True) == rates[50:]
-
-
-def test_the_rate_knows_tokens_and_no_steps() -> None:
-    at_half = {learning_rate(done, plan_tokens=2 * done, peak=1.0) for done in (512, 10**6, 10**12)}
-    assert len(at_half) == 1

@@ -1,0 +1,68 @@
+"""Runs for tests: the trainer called in this process or started in others, and what it wrote, read back."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dataprep.ledger import read_journal, steps_with_weights
+from train.config import parse_config
+from train.loop import train
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FLAGS = ("--manifest", "--model", "nano", "--device", "cpu", "--batch-tokens", "512")
+
+
+def settle(patch: pytest.MonkeyPatch, root: Path) -> None:
+    """Let everything that follows happen in `root`, on one thread."""
+    patch.setenv("DATAPREP_ROOT", str(root))
+    patch.setenv("PYTHONPATH", str(REPOSITORY))
+    # A model this small loses more by waiting for a second thread than it wins.
+    patch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
+
+def here(*flags: str) -> str:
+    """Train in this process; what was printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert train(parse_config(list(flags))) == 0
+    return printed.getvalue()
+
+
+def start(*command: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    """Run a script in one process, or in several by torchrun."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "--"] if ranks > 1 else []
+    return subprocess.run(
+        [sys.executable, *launcher, *command], env=os.environ, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def main(*flags: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    """Train by the real command."""
+    return start(str(REPOSITORY / "train" / "main.py"), *flags, ranks=ranks)
+
+
+def records(root: Path, run: str, kind: str) -> list[dict[str, Any]]:
+    """A run's records of one kind."""
+    return read_journal(root / "runs" / run / "journal.jsonl").of_kind(kind)
+
+
+def losses(root: Path, run: str) -> list[float]:
+    """The loss of each step that is in the weights."""
+    kept = steps_with_weights(read_journal(root / "runs" / run / "journal.jsonl").records)
+    return [record["loss"] for record in kept if record["in_weights"]]
+
+
+def weights(root: Path, run: str, step: int | None = None) -> dict[str, torch.Tensor]:
+    """The weights of one step, or the newest."""
+    step = records(root, run, "checkpoint")[-1]["step"] if step is None else step
+    mapped = load_file(root / "runs" / run / "checkpoints" / f"step_{step:08d}" / "model.safetensors")
+    return {name: tensor.clone() for name, tensor in mapped.items()}
