@@ -141,7 +141,8 @@ def _add_recipe(harvest: Harvest, paths: Paths, recipe: Recipe) -> None:
     columns = ("tokenizer", "seq_len", "strategy", "loss", "attention", "unit", "epochs", "seed", "split", "documents")
     more = ("plan_rows", "tokens", "loss_tokens", "pad_tokens", "dropped_tokens", "split_documents", "sha256")
     stated = {key: getattr(recipe, key) for key in columns + more}
-    harvest.add("recipes", recipe=recipe.name, plan=paths.shown(plan), **stated)
+    excludes = ", ".join(recipe.exclude_seen)
+    harvest.add("recipes", recipe=recipe.name, plan=paths.shown(plan), exclude_seen=excludes, **stated)
     for source in recipe.sources:
         harvest.add("recipe_sources", recipe=recipe.name, **asdict(source))
     for shard in recipe.shards:

@@ -55,6 +55,14 @@ def subtract(pieces: Pieces, seen: Pieces) -> Pieces:
     return Pieces(shard=shard, start=part_start[held] - shard.astype(np.int64) * span, length=length[held])
 
 
+def union(runs: Pieces | Segments) -> Pieces:
+    """The same tokens, each once: runs that touch nowhere, ascending by shard and start."""
+    span = _span(runs)
+    start, stop = _union(*_bounds(runs, span))
+    shard = (start // span).astype(np.int32)
+    return Pieces(shard=shard, start=start - shard.astype(np.int64) * span, length=stop - start)
+
+
 def loss_counts(segments: Segments, loss_by_shard: Callable[[int], np.ndarray | None]) -> np.ndarray:
     """Loss tokens of each segment: int64[len(segments)].
 

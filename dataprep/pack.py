@@ -21,6 +21,7 @@ from dataprep.planner import make_plan
 from dataprep.publish import locked, sweep
 from dataprep.recipe import Recipe, RecipeSource, publish_recipe, read_recipe
 from dataprep.request import ATTENTIONS, LOSSES, ON_SHORT, UNITS, Request
+from dataprep.seen import settle_runs
 from dataprep.sources import load_catalogue, make_shards
 from dataprep.strategies import LONGS, STRATEGIES
 from dataprep.supply import choose_tokenizer, held_sources
@@ -66,6 +67,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--on-short", choices=ON_SHORT, default="error", help="when a share has too little (default error)")
     add("--max-passes", type=quantity.count, default=4, help="--on-short repeat: passes at most (default 4)")
     add("--epochs", type=quantity.count, default=1, help="the whole plan so many times (default 1)")
+    exclude_help = "leave out what these weights hold, with their ancestry; may be given again (default: none)"
+    add("--exclude-seen", type=quantity.run_at_step, action="append", metavar="RUN[@STEP]", help=exclude_help)
     add("--split", choices=["train", "holdout"], default="train", help="which shards to draw from")
     add("--tokenizer", help="whose bins (default: the only ones held)")
     add("--seed", type=quantity.seed, default=0, help="of every shuffle (default 0)")
@@ -94,6 +97,7 @@ def _request(args: argparse.Namespace, paths: Paths, tokenizer: str) -> Request:
         max_passes=args.max_passes,
         epochs=args.epochs,
         seed=args.seed,
+        exclude_seen=settle_runs(paths, args.exclude_seen or (), _excluded_before(paths, args.name)),
     )
 
 
@@ -140,6 +144,12 @@ def _publish(paths: Paths, recipe: Recipe, segments: Segments) -> tuple[Recipe, 
     return recipe, True
 
 
+def _excluded_before(paths: Paths, name: str | None) -> tuple[str, ...]:
+    """The weights that a recipe of this name, if there is one, was packed without."""
+    file = paths.recipes / f"{name}.toml"
+    return read_recipe(file).exclude_seen if name is not None and file.exists() else ()
+
+
 def _packed_before(paths: Paths, name: str | None, request: Request) -> frozenset[tuple[str, str]] | None:
     """The shards this very request was packed from under this name: later ones do not change a recipe."""
     file = paths.recipes / f"{name}.toml"
@@ -174,6 +184,9 @@ def _report(paths: Paths, recipe: Recipe, *, made: bool) -> None:
         f"{recipe.strategy}: {recipe.documents:,} documents end here, {recipe.split_documents:,} split,"
         f" {recipe.dropped_tokens:,} tokens truncated; {recipe.loss_tokens:,} targets count in the loss"
     )
+    if recipe.exclude_seen:
+        each = ", ".join(f"{source.source} {source.seen_tokens:,}" for source in recipe.sources)
+        print(f"excluded as seen: {each} tokens, held by {', '.join(recipe.exclude_seen)}")
     print_next(f"torchrun --standalone --nproc_per_node=1 train/main.py --manifest --recipe {recipe.name}")
 
 

@@ -47,6 +47,11 @@ class Segments:
         )
 
 
+def no_pieces() -> Pieces:
+    """Nothing at all."""
+    return Pieces(shard=np.empty(0, np.int32), start=np.empty(0, np.int64), length=np.empty(0, np.int64))
+
+
 def whole_shards(shard: np.ndarray, tokens: np.ndarray) -> Pieces:
     """Each shard as one piece, empty shards left out."""
     held = tokens > 0

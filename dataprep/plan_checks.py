@@ -18,12 +18,13 @@ from dataprep.counting import count_part
 from dataprep.errors import QuernError
 from dataprep.harvest import journal_files
 from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_weights
-from dataprep.packing import Segments
+from dataprep.packing import Segments, no_pieces
 from dataprep.paths import Paths
 from dataprep.plan import hash_rows, open_plan
 from dataprep.publish import read_json
 from dataprep.recipe import TOTALS, Recipe, RecipeShard, read_recipe, recipe_names
 from dataprep.rows import ShardText, documents_ended
+from dataprep.seen_checks import check_seen, seen_of
 from dataprep.sql import ask
 
 
@@ -40,6 +41,7 @@ def check_plans(paths: Paths, *, full: bool) -> Iterator[Finding]:
     yield _each(paths, recipes, "plans hold what their recipes say", _plan_recounted)
     yield _each(paths, recipes, "every prefix is within one row of its share", _prefixes)
     yield _each(paths, recipes, "no token is planned twice in a pass", _repeats)
+    yield check_seen(paths, recipes)
     yield _conservation(paths)
     yield _ledgers(paths, full=full)
 
@@ -72,6 +74,7 @@ def _plan_recounted(paths: Paths, recipe: Recipe) -> list[str]:
     """Everything the recipe states that its plan can tell, counted again from the plan."""
     segments, texts = _all_segments(paths, recipe), _texts(paths, recipe)
     rows = _rows(recipe, segments, texts)
+    seen = seen_of(paths, recipe)
     comparisons = {
         "row numbers": (rows["row"].to_list() == list(range(recipe.plan_rows)), True),
         "sources in a row": (rows["sources"].max(), 1),
@@ -85,7 +88,9 @@ def _plan_recounted(paths: Paths, recipe: Recipe) -> list[str]:
         of_sources = sum(getattr(source, total) for source in recipe.sources)
         comparisons[f"{total} of all sources"] = (of_sources, getattr(recipe, total))
     for source in recipe.sources:
-        found = count_part(_part(recipe, segments, source.source), texts, recipe)
+        found = count_part(_part(recipe, segments, source.source), texts, recipe, seen or no_pieces())
+        if seen is None:
+            del found["dropped_tokens"]  # a cut reaches to what was seen, and nobody knows any more what was
         share = recipe.share_of(source.source)
         found |= {"share": share, "asked": recipe.mix[share]}
         comparisons |= {f"{source.source}: {key}": (count, getattr(source, key)) for key, count in found.items()}

@@ -2,7 +2,7 @@
 
 In:  a request, receipts, document ends, loss masks. Out: a recipe (asked and got) and its segments.
 Holds: the same request over the same shards gives the same rows, on any machine; per source,
-tokens = planned at least once + excluded + held out + left over + dropped.
+tokens = planned at least once + excluded (seen ones too) + held out + left over + dropped.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,12 @@ from dataprep import bins, packing, plan
 from dataprep.counting import count_part
 from dataprep.drawing import Draws, draw
 from dataprep.errors import DataError
-from dataprep.packing import Segments
+from dataprep.packing import Pieces, Segments
 from dataprep.paths import Paths
 from dataprep.recipe import TOTALS, Recipe, RecipeShard, RecipeSource
 from dataprep.request import Request
 from dataprep.rows import ShardText, SourceRows, fill_source
+from dataprep.seen import hash_seen, read_seen
 from dataprep.supply import Supply, load_supply
 from dataprep.vocab import Vocab
 
@@ -41,18 +42,20 @@ def make_plan(
         for r in receipts
     )
     texts = [_read(paths, vocab.name, receipt, request) for receipt in receipts]
-    sources = [fill_source(supply, _numbers(shards, supply), texts, request) for supply in supplies]
+    seen = read_seen(paths, request.exclude_seen, fingerprint=vocab.fingerprint, shards=shards)
+    sources = [fill_source(supply, _numbers(shards, supply), texts, request, seen) for supply in supplies]
     for source in sources:
         _check_something(source, request)
 
     draws = draw(sources, request)
     parts = [_placed(source, draws, i) for i, source in enumerate(sources)]
     segments = packing.merge(parts)
-    got = tuple(_counts(source, part, texts, request) for source, part in zip(sources, parts, strict=True))
+    got = tuple(_counts(source, part, texts, request, seen) for source, part in zip(sources, parts, strict=True))
 
     # A row is the unit of `tokens`; in the others rows differ, and the largest of those held bounds every prefix.
     largest_row = 1 if request.unit == "tokens" else max(int(source.units(request.unit).max()) for source in sources)
     recipe = _recipe(vocab, request, shards=shards, got=got, segments=segments, largest_row=largest_row)
+    recipe = replace(recipe, seen_sha256=hash_seen(seen, shards) if request.exclude_seen else None)
     return replace(recipe, name=name or _default_name(recipe)), segments
 
 
@@ -69,10 +72,12 @@ def _numbers(shards: Sequence[RecipeShard], supply: Supply) -> list[int]:
 def _check_something(source: SourceRows, request: Request) -> None:
     if source.n_rows == 0:
         what = "loss token" if request.loss == "assistant" else "token"
+        what += f" that {', '.join(request.exclude_seen)} has not seen" if source.seen_tokens else ""
         cut = " --long split, or a larger --seq-len, or" if request.long == "truncate" else ""
         raise DataError(
             f"{source.supply.source} has no {what} to give",
-            seen=f"{source.supply.tokens:,} tokens in {len(source.supply.receipts)} shards",
+            seen=f"{source.supply.tokens:,} tokens in {len(source.supply.receipts)} shards,"
+            f" {source.excluded_tokens:,} of them excluded",
             wanted=f"at least one {what}",
             fix=f"leave it out of --sources, or{cut} bring more of it: make shards with a larger N",
         )
@@ -89,8 +94,10 @@ def _placed(source: SourceRows, draws: Draws, number: int) -> Segments:
     return packing.merge(passes or [source.segments[:0]])
 
 
-def _counts(source: SourceRows, part: Segments, texts: Sequence[ShardText], request: Request) -> RecipeSource:
-    supply, counts = source.supply, count_part(part, texts, request)
+def _counts(
+    source: SourceRows, part: Segments, texts: Sequence[ShardText], request: Request, seen: Pieces
+) -> RecipeSource:
+    supply, counts = source.supply, count_part(part, texts, request, seen)
     share = request.share_of(supply.source)
     used = counts["unique_tokens"] + counts["dropped_tokens"] + source.excluded_tokens
     return RecipeSource(
@@ -98,6 +105,7 @@ def _counts(source: SourceRows, part: Segments, texts: Sequence[ShardText], requ
         share=share,
         asked=request.mix[share],
         excluded_tokens=source.excluded_tokens,
+        seen_tokens=source.seen_tokens,
         held_out_tokens=supply.held_out_tokens,
         left_over_tokens=supply.tokens - used,
         **counts,

@@ -35,6 +35,7 @@ class RecipeSource:
 
     unique_tokens + excluded_tokens + held_out_tokens + left_over_tokens + dropped_tokens = all its tokens.
     `tokens` counts repeats, `unique_tokens` each token once; `passes` is how often the most used one occurs.
+    Of the excluded ones, `seen_tokens` are in the weights that `exclude_seen` names.
     """
 
     source: str
@@ -52,6 +53,7 @@ class RecipeSource:
     held_out_tokens: int
     left_over_tokens: int
     dropped_tokens: int
+    seen_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,19 +83,21 @@ class Recipe(Request):
     rows_sha256: str
     sources: tuple[RecipeSource, ...]
     shards: tuple[RecipeShard, ...]
+    seen_sha256: str | None = None  # of the runs of tokens that `exclude_seen` came to
 
     @property
     def sha256(self) -> str:
         """The hash of what decides the rows."""
         decisive = {key: getattr(self, key) for key in (*_ASKED, "packer", "fingerprint")} | {
             "shards": [asdict(shard) for shard in self.shards],
+            "seen_sha256": self.seen_sha256,
         }
-        return _hash(decisive)
+        return _hash(_without_silent(decisive))
 
     @property
     def counts_sha256(self) -> str:
         """The hash of everything: what was got, the ids and the plan's own hash as well."""
-        return _hash(asdict(self))
+        return _hash(_without_silent(asdict(self)))
 
 
 # What a recipe states of all its sources together.
@@ -102,6 +106,9 @@ TOTALS = (
     *("documents", "split_documents"),
 )
 _ASKED = tuple(field.name for field in fields(Request))
+# Fields that recipes did not always have. One that says nothing is neither hashed nor written: a recipe that excludes
+# nothing is the recipe it was before there was excluding, and the journals that name it still find it.
+_SILENT: dict[str, Any] = {"exclude_seen": (), "seen_sha256": None, "seen_tokens": 0}
 _BUDGETS = ("budget_tokens", "budget_loss_tokens", "budget_source_tokens")
 
 
@@ -114,9 +121,17 @@ def publish_recipe(paths: Paths, recipe: Recipe) -> None:
     import tomli_w
 
     hashes = {"sha256": recipe.sha256, "counts_sha256": recipe.counts_sha256}
-    value = _without_none(hashes | asdict(recipe))
+    value = _without_none(hashes | _without_silent(asdict(recipe)))
     text = f"# Made by `python -m dataprep.pack`; the plan is plans/{recipe.name}.parquet.\n" + tomli_w.dumps(value)
     publish_bytes(paths.recipes / f"{recipe.name}.toml", text.encode())
+
+
+def _without_silent(value: Any) -> Any:
+    """The value without later fields that say nothing."""
+    if isinstance(value, dict):
+        said = {key: item for key, item in value.items() if key not in _SILENT or item != _SILENT[key]}
+        return {key: _without_silent(item) for key, item in said.items()}
+    return [_without_silent(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _without_none(value: Any) -> Any:
@@ -146,6 +161,7 @@ def read_recipe(file: Path) -> Recipe:
         stated = (value.pop("sha256"), value.pop("counts_sha256"))
         value["mix"] = tuple(value["mix"])
         value["shares"] = tuple(tuple(share) for share in value["shares"])
+        value["exclude_seen"] = tuple(value.get("exclude_seen", ()))
         value["sources"] = tuple(RecipeSource(**source) for source in value["sources"])
         value["shards"] = tuple(RecipeShard(**shard) for shard in value["shards"])
         no_budget: dict[str, Any] = dict.fromkeys(_BUDGETS)

@@ -34,6 +34,7 @@ class Request:
     max_passes: int
     epochs: int
     seed: int
+    exclude_seen: tuple[str, ...] = ()  # RUN@STEP: what these weights hold is not in the plan
 
     @property
     def source_names(self) -> tuple[str, ...]:

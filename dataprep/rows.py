@@ -1,8 +1,8 @@
 """Rows: one source's documents filled into rows, and what each row gives.
 
 In:  a supply, the strategy, the loss policy. Out: segments by row; tokens, loss tokens, documents per row.
-Holds: what cannot be in the plan (documents or rows without a loss target, under `assistant`) is taken
-out and counted before anything is drawn; nothing is lost without a number.
+Holds: what cannot be in the plan (tokens seen by a run that is excluded; under `assistant`, pieces and rows
+without a loss target) is taken out and counted before anything is drawn; nothing is lost without a number.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,8 @@ class SourceRows:
     supply: Supply
     segments: Segments
     last_is_short: bool  # concat: the one row with padding is drawn after all others
-    excluded_tokens: int
+    excluded_tokens: int  # with the seen ones
+    seen_tokens: int
     row_tokens: np.ndarray  # int64[n_rows]
     row_loss_tokens: np.ndarray  # int64[n_rows]
     row_documents: np.ndarray  # int64[n_rows]: documents that end in the row
@@ -48,9 +49,16 @@ class SourceRows:
         return {"loss-tokens": self.row_loss_tokens, "documents": self.row_documents}.get(unit, self.row_tokens)
 
 
-def fill_source(supply: Supply, numbers: Sequence[int], texts: Sequence[ShardText], request: Request) -> SourceRows:
-    """Fill one source's rows. `numbers` are its shards' places in `texts`, which holds every source's."""
-    pieces, excluded_tokens = _pieces(supply, numbers, texts, request)
+def fill_source(
+    supply: Supply, numbers: Sequence[int], texts: Sequence[ShardText], request: Request, seen: Pieces
+) -> SourceRows:
+    """Fill one source's rows. `numbers` are its shards' places in `texts`; `texts` and `seen` are of every source.
+
+    `seen` names each token once.
+    """
+    pieces, excluded_tokens = _pieces(supply, numbers, texts, request, seen)
+    seen_tokens = int(seen.length[np.isin(seen.shard, numbers)].sum())
+    excluded_tokens += seen_tokens
     filled = fill_rows(pieces, request.seq_len, strategy=request.strategy, long=request.long)
     segments, n_rows = filled.segments, filled.n_rows
     loss = intervals.loss_counts(segments, lambda shard: texts[shard].loss) if request.loss == "assistant" else None
@@ -67,18 +75,26 @@ def fill_source(supply: Supply, numbers: Sequence[int], texts: Sequence[ShardTex
         segments=segments,
         last_is_short=filled.last_is_short and n_rows == filled.n_rows,
         excluded_tokens=excluded_tokens,
+        seen_tokens=seen_tokens,
         row_tokens=row_tokens,
         row_loss_tokens=row_loss,
         row_documents=_by_row(segments, documents_ended(segments, texts), n_rows),
     )
 
 
-def _pieces(supply: Supply, numbers: Sequence[int], texts: Sequence[ShardText], request: Request) -> tuple[Pieces, int]:
-    """What is filled into rows, in drawn order, and the tokens of documents that may not be in the plan."""
+def _pieces(
+    supply: Supply, numbers: Sequence[int], texts: Sequence[ShardText], request: Request, seen: Pieces
+) -> tuple[Pieces, int]:
+    """What is filled into rows, in drawn order, and the unseen tokens that may not be in the plan all the same.
+
+    What is left of a document that was seen in part is a piece like any other.
+    """
     if request.strategy == "concat" and request.shuffle == "rows" and request.loss == "all":
         index = np.array(numbers, dtype=np.int32)
-        return packing.whole_shards(index, np.array([texts[i].tokens for i in numbers], dtype=np.int64)), 0
+        shards = packing.whole_shards(index, np.array([texts[i].tokens for i in numbers], dtype=np.int64))
+        return intervals.subtract(shards, seen), 0
     documents = packing.join([packing.documents_of(i, texts[i].ends) for i in numbers])
+    documents = intervals.subtract(documents, seen)
     excluded_tokens = 0
     if request.loss == "assistant":
         supervised = intervals.loss_counts(_as_segments(documents), lambda shard: texts[shard].loss) > 0

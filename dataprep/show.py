@@ -7,38 +7,21 @@ Run: python -m dataprep.show python-qa --document 17
 """
 
 import argparse
-import codecs
-import itertools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dataprep import quantity
 from dataprep.bins import Receipt, find_receipts, open_bin, open_document_ends, open_loss, read_receipt
 from dataprep.console import print_json, print_next
+from dataprep.decoded import DIM, EDGE, GREEN, PLAIN, Run, split_runs, visible
 from dataprep.errors import DataError, Parser, UsageError, run
 from dataprep.paths import Paths, find_paths
-from dataprep.rank_file import END
 from dataprep.sources import find_source, load_catalogue, make_shards
 from dataprep.supply import check_tokenizer, choose_tokenizer
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab
-
-_GREEN, _DIM, _EDGE, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[4m", "\x1b[0m"
-_ROLE_OF_START = {f"<|{role}_start|>": role for role in ("user", "assistant", "system", "python", "output")}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """Neighbouring tokens of one role and one loss; a special stands alone. `tokens` are their texts."""
-
-    role: str
-    special: bool
-    loss: int
-    ids: tuple[int, ...]
-    tokens: tuple[str, ...]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,47 +76,15 @@ def read_document(paths: Paths, receipt: Receipt, row: int) -> tuple[list[int], 
     return ids, [1] * len(ids) if mask is None else mask[cut].tolist()
 
 
-def split_runs(vocab: Vocab, ids: Sequence[int], loss: Sequence[int]) -> list[Run]:
-    """Runs of one role and one loss. Specials say whose turn it is: no text can be one."""
-    name_of_special = {special: name for name, special in vocab.specials.items()}
-    roles, opened = [], ["text"]
-    for token in ids:
-        name = name_of_special.get(token, "")
-        if name in _ROLE_OF_START:
-            opened.append(_ROLE_OF_START[name])
-        roles.append("end" if name == END else opened[-1])
-        if name.endswith("_end|>") and len(opened) > 1:
-            opened.pop()
-    places = [(i if token in name_of_special else -1, roles[i], loss[i]) for i, token in enumerate(ids)]
-    runs = []
-    for (special, role, learned), group in itertools.groupby(range(len(ids)), key=places.__getitem__):
-        some = tuple(ids[i] for i in group)
-        texts = (name_of_special[some[0]],) if special >= 0 else _texts(vocab, some)
-        runs.append(Run(role=role, special=special >= 0, loss=learned, ids=some, tokens=texts))
-    return runs
-
-
-def _texts(vocab: Vocab, ids: Sequence[int]) -> tuple[str, ...]:
-    """Each token's text; a character cut by a token's edge goes to the token that completes it."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    texts = [decoder.decode(vocab.oracle.decode_single_token_bytes(token)) for token in ids]
-    return (*texts[:-1], texts[-1] + decoder.decode(b"", final=True))
-
-
 def _line(run_: Run, *, coloured: bool) -> str:
     head = f"{run_.role:<9} loss {run_.loss} {len(run_.ids):>6,}  "
-    texts = [_visible(text) for text in run_.tokens]
+    texts = [visible(text) for text in run_.tokens]
     if not coloured:
         return head + "".join(texts)
-    colour = (_GREEN if run_.loss else "") + (_DIM if run_.special else "")
+    colour = (GREEN if run_.loss else "") + (DIM if run_.special else "")
     # Every second token is underlined, so that the edges between tokens can be seen.
-    shown = [f"{colour}{_EDGE if i % 2 else ''}{text}{_PLAIN}" for i, text in enumerate(texts)]
-    return f"{_DIM}{head}{_PLAIN}" + "".join(shown)
-
-
-def _visible(text: str) -> str:
-    """The text with control characters spelled out: a document must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    shown = [f"{colour}{EDGE if i % 2 else ''}{text}{PLAIN}" for i, text in enumerate(texts)]
+    return f"{DIM}{head}{PLAIN}" + "".join(shown)
 
 
 def _held(paths: Paths, vocab: Vocab, args: argparse.Namespace) -> list[Receipt]:

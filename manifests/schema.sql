@@ -17,12 +17,12 @@ CREATE TABLE recipes (
     recipe VARCHAR, tokenizer VARCHAR, seq_len BIGINT, strategy VARCHAR, loss VARCHAR, attention VARCHAR,
     unit VARCHAR, epochs BIGINT, seed BIGINT, split VARCHAR,
     plan_rows BIGINT, tokens BIGINT, loss_tokens BIGINT, pad_tokens BIGINT, dropped_tokens BIGINT,
-    split_documents BIGINT, documents BIGINT, sha256 VARCHAR, plan VARCHAR
+    split_documents BIGINT, documents BIGINT, sha256 VARCHAR, plan VARCHAR, exclude_seen VARCHAR
 );
 CREATE TABLE recipe_sources (
     recipe VARCHAR, source VARCHAR, share BIGINT, asked BIGINT,
     plan_rows BIGINT, tokens BIGINT, unique_tokens BIGINT, loss_tokens BIGINT, documents BIGINT, passes BIGINT, pad_tokens BIGINT, split_documents BIGINT,
-    excluded_tokens BIGINT, held_out_tokens BIGINT, left_over_tokens BIGINT, dropped_tokens BIGINT
+    excluded_tokens BIGINT, seen_tokens BIGINT, held_out_tokens BIGINT, left_over_tokens BIGINT, dropped_tokens BIGINT
 );
 CREATE TABLE recipe_shards (
     recipe VARCHAR, source VARCHAR, shard VARCHAR, tokens BIGINT, bin_sha256 VARCHAR, loss_sha256 VARCHAR

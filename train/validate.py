@@ -18,6 +18,7 @@ import torch
 
 from dataprep.ledger import Record, standing_evals
 from train.checkpoint import Cursor
+from train.gradients import precision
 from train.head import UNCOUNTED
 from train.heldout import HeldOutRows
 from train.model import GPT
@@ -75,7 +76,7 @@ def _sums(model: GPT, held_out: HeldOutRows, row_from: int, row_to: int, micro_b
         last = min(first + micro_batch, row_to)
         rows = held_out.rows(first, last, n_rows=micro_batch)
         arrays = [torch.from_numpy(array_BT).to(device) for array_BT in rows.arrays]
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        with precision(device):
             losses_BT = model.token_losses(*arrays).double().cpu().numpy()
         bytes_BT = held_out.byte_counts(rows)
         columns = (losses_BT, rows.targets_RT != UNCOUNTED, losses_BT * (bytes_BT > 0), bytes_BT)
