@@ -1,6 +1,6 @@
 """Ledger: which rows of which plans are in a run's weights, read from its journal and its ancestors'.
 
-In:  runs/<run>/journal.jsonl (append-only: start, step, checkpoint, eval, sample, end), of runs in the trash too.
+In:  runs/<run>/journal.jsonl (append-only records: start, step, checkpoint, eval, sample, end), of the trash too.
 Out: the records; for every step whether its rows are in the weights that are kept; the lineage of any weights.
 Holds: rows computed after the last checkpoint and lost in a crash are counted apart, never twice;
        what a parent did after its child began is not the child's.
