@@ -2,7 +2,7 @@
 
 In:  a preset's name and a vocabulary's size. Out: a `Preset`; the number of parameters.
 Holds: the count is a formula of the shape; a test compares it with the built model, tensor by tensor.
-count_parameters(PRESETS["124m"].shape, 50_268) == 124_752_384
+count_parameters(PRESETS["124m"].shape, 50_268) == 124_768_512
 """
 
 from dataclasses import dataclass

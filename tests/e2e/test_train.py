@@ -178,7 +178,8 @@ def test_killed_twice_and_torn_a_run_ends_as_if_undisturbed(root: Path) -> None:
     lost = [
         r for r in steps_with_weights(read_journal(root / "runs/killed/journal.jsonl").records) if not r["in_weights"]
     ]
-    assert [record["step"] for record in lost] == [21, 22, 23]
+    # Steps after 30 may be computed while its checkpoint is written; how many is the disk's affair.
+    assert [record["step"] for record in lost if record["step"] <= 30] == [21, 22, 23]
     assert [record["status"] for record in records(root, "killed", "end")] == ["finished"]
     assert records(root, "killed", "end")[0]["step"] == n_steps
 
@@ -267,9 +268,8 @@ def test_a_save_that_fails_ends_the_run_at_the_next_look_and_a_step_that_fails_e
     with pytest.raises(DataError, match="step 8 is not finite"):
         here("--checkpoint-every", "5", "--run", "broken")
     kinds = [record["kind"] for record in read_journal(root / "runs" / "broken" / "journal.jsonl").records]
-    assert kinds == ["start", *["step"] * 7, "checkpoint", "end"]
-    kept = steps_with_weights(read_journal(root / "runs" / "broken" / "journal.jsonl").records)
-    assert [step["in_weights"] for step in kept] == [True] * 5 + [False] * 2
+    assert kinds == ["start", *["step"] * 7, "checkpoint", "checkpoint", "end"]
+    assert [record["step"] for record in records(root, "broken", "checkpoint")] == [5, 7]
 
 
 def raising(error: Exception) -> Callable[..., None]:

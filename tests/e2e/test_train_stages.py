@@ -202,7 +202,7 @@ def test_stopped_or_failed_and_resumed_a_stage_ends_as_if_undisturbed(
     honest = Attempt._check_finite
 
     def broken(self: Attempt, loss: float, *rest: Any) -> None:
-        honest(self, float("nan") if self.cursor.step == 3 else loss, *rest)
+        honest(self, float("nan") if self.cursor.step == 0 else loss, *rest)
 
     monkeypatch.setattr(Attempt, "_check_finite", broken)
     with pytest.raises(DataError, match="not finite"):

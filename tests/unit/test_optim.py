@@ -10,9 +10,10 @@ from torch import Tensor
 
 from dataprep.errors import EnvironmentProblem
 from dataprep.shapes import PRESETS
-from train.checkpoint import Cursor, load_checkpoint, publish_checkpoint
+from train.checkpoint import Cursor, load_checkpoint
 from train.model import GPT
 from train.optim import Optimizer, learning_rate, make_optimizer, set_learning_rate
+from train.saving import Saver
 
 VOCAB_SIZE, SEQ_LEN, RATE = 70, 16, 3e-3
 
@@ -88,10 +89,14 @@ def test_losses_fall(kind: str) -> None:
 def test_going_on_from_a_checkpoint_is_going_on(kind: str, tmp_path: Path) -> None:
     model, optimizer = begun(kind)
     train(model, optimizer, 4)
-    checkpoint = publish_checkpoint(tmp_path, Cursor(step=4), {}, model, optimizer)
-    wanted = train(model, optimizer, 4, first=4)
+    saver = Saver(tmp_path, {}, keep=1, keep_every=None)
+    saver.begin(Cursor(step=4), model, optimizer)
+    wanted = train(model, optimizer, 4, first=4)  # while it is written
+    saved = saver.published(wait=True)
+    saver.close()
+    assert saved
     again, fresh = begun(kind)
-    load_checkpoint(checkpoint, again, fresh)
+    load_checkpoint(saved.checkpoint, again, fresh)
     assert train(again, fresh, 4, first=4) == wanted
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
 

@@ -11,7 +11,7 @@ from torch import nn
 from dataprep.errors import EnvironmentProblem
 from train import saving
 from train.checkpoint import Cursor, list_checkpoints, load_checkpoint, read_checkpoint
-from train.optim import make_optimizer
+from train.optim import Optimizer, make_optimizer
 from train.saving import Saver, copy_to_host
 
 IDENTITY = {"recipe": "mix", "seed": 1}
@@ -24,15 +24,15 @@ def saver(tmp_path: Path) -> Any:
     made.close()
 
 
-def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
+def trained() -> tuple[nn.Module, Optimizer]:
     torch.manual_seed(0)
     model = nn.Linear(3, 3)
-    optimizer = make_optimizer(model)
+    optimizer = make_optimizer(model, "adamw")
     step(model, optimizer)
     return model, optimizer
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def step(model: nn.Module, optimizer: Optimizer) -> None:
     model(torch.ones(2, 3)).sum().backward()
     for group in optimizer.param_groups:
         group["lr"] = 0.1
