@@ -12,7 +12,7 @@ import numpy as np
 from dataprep.batch import Batch
 from dataprep.packing import Segments
 from dataprep.paths import Paths
-from dataprep.plan import Plan, RowHash, open_plan
+from dataprep.plan import Plan, open_plan
 from dataprep.recipe import Recipe
 from train.gathering import Gatherer
 from train.head import UNCOUNTED
@@ -71,21 +71,3 @@ class Loader:
         """The segments of that share, and its first row: what is handed out, without its tokens."""
         first = min(row_from + rank * batch.rank_rows, row_to)
         return self._plan.segments(first, min(first + batch.rank_rows, row_to)), first
-
-
-def handed_out(loader: Loader, batch: Batch, rank: int) -> list[Segments]:
-    """What one rank is handed over the whole plan, step by step."""
-    n_rows = loader.recipe.plan_rows
-    return [
-        loader.rank_segments(row_from, min(row_from + batch.rows, n_rows), batch=batch, rank=rank)[0]
-        for row_from in range(0, n_rows, batch.rows)
-    ]
-
-
-def row_stream_hash(loader: Loader, of_ranks: list[list[Segments]]) -> str:
-    """RowHash of what all ranks were handed: by step, then by rank. Equal to the packer's if nothing is wrong."""
-    row_hash = RowHash(loader.recipe.shards)
-    for of_step in zip(*of_ranks, strict=True):
-        for segments in of_step:
-            row_hash.update(segments)
-    return row_hash.hexdigest()

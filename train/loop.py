@@ -8,7 +8,6 @@ python train/main.py --manifest --model tiny     torchrun --standalone --nproc_p
 
 import contextlib
 import math
-import shlex
 import time
 from functools import partial
 from typing import NoReturn
@@ -17,16 +16,17 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dataprep.errors import DataError, EnvironmentProblem, as_typed
+from dataprep.errors import DataError, EnvironmentProblem
 from dataprep.ledger import rows_in_weights
 from train.beginning import Parent, find_checkpoint, find_parent
 from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_moments, load_weights
 from train.config import TrainConfig
+from train.ending import NEXT, end_again, has_ended, resume_command, sample, sample_lines
 from train.gradients import accumulate_gradients
 from train.journal import Journal, Record
 from train.keeper import Keeper
 from train.kernels import choose_kernels
-from train.loader import RankRows, handed_out, row_stream_hash
+from train.loader import RankRows
 from train.memory import answering_out_of_memory
 from train.meter import Meter, check_limits
 from train.model import GPT
@@ -36,13 +36,11 @@ from train.prepare import Job, open_job
 from train.progress import StepLines, header
 from train.ranks import Ranks, joined
 from train.records import checkpoint_record, end_record, speed, start_record, step_record
-from train.sample import complete, shown
+from train.row_hash import print_row_hash
 from train.stopping import StopRequest, listening
 from train.tracking import Tracker, open_tracker
 from train.validate import eval_records, is_judged, validate
 from train.validate import shown as shown_scores
-
-NEXT = as_typed("next: python -m dataprep.sql --file manifests/queries/seen.sql")
 
 
 def train(config: TrainConfig) -> int:
@@ -50,7 +48,7 @@ def train(config: TrainConfig) -> int:
     with joined(config.device) as ranks:
         job = ranks.agree(lambda: open_job(config, world_size=ranks.world_size))
         if config.print_row_hash:
-            return _print_row_hash(job, ranks)
+            return print_row_hash(job, ranks)
         with contextlib.ExitStack() as held:
             # Judged before the journal exists: a refused parent leaves no run behind.
             found = ranks.agree(lambda: find_parent(job, held) if ranks.is_first else None)
@@ -99,8 +97,9 @@ class Attempt:
     def run(self) -> int:
         """Train what is left, save, sample, and say what to run next."""
         self.ranks.say(header(self.job, self.cursor, self.ranks, self.n_parameters, self.parent))
-        if self.ranks.gather(self._ended_here())[0]:
-            return self._repeat_the_end()
+        if self.ranks.gather(has_ended(self.journal.records, self.cursor, self.last_row))[0]:
+            self.ranks.say(end_again(self.job, self.journal.records, self.cursor))
+            return 0
 
         self.trained = self._made_ready()
         self.tracker = self.ranks.agree(self._open_tracker)
@@ -120,7 +119,8 @@ class Attempt:
         self.ranks.say(f"{status} at step {self.cursor.step}; the weights hold {self.cursor.tokens_done:,} tokens")
         if self.limit:
             self.ranks.say(f"{self.limit} allows no further step: this run took {self.meter}")
-        self.ranks.say(f"go on with: {self._command()}{self._larger_limit()}" if interrupted else NEXT)
+        again = resume_command(self.job, world_size=self.ranks.world_size, limit=self.limit)
+        self.ranks.say(f"go on with: {again}" if interrupted else NEXT)
         return 0
 
     def _made_ready(self) -> nn.Module:
@@ -222,12 +222,13 @@ class Attempt:
             self.ranks.agree(partial(self._refuse_infinite, loss, grad_norm, after))
 
     def _refuse_infinite(self, loss: float, grad_norm: float, after: Cursor) -> NoReturn:
+        again = resume_command(self.job, world_size=self.ranks.world_size)
         raise DataError(
             f"step {after.step} is not finite and was not taken; the weights of step {self.cursor.step} are kept",
             seen=f"loss {loss}, gradient norm {grad_norm}, rows {self.cursor.rows_done} to {after.rows_done}",
             wanted="finite numbers",
             fix=f"python -m dataprep.explain --run {self.job.run} --step {after.step} shows the rows;"
-            f" {self._command()} --learning-rate {self.job.settings.peak_rate / 2:g} goes on",
+            f" {again} --learning-rate {self.job.settings.peak_rate / 2:g} goes on",
         )
 
     # ---- what is kept
@@ -271,56 +272,8 @@ class Attempt:
         self.judged = self.cursor
 
     def _sample(self) -> None:
-        """Let the model speak once: as an assistant where it learnt from what one says."""
-        if not self.ranks.is_first:
-            return
-        config = self.job.config
-        completion = complete(
-            self.model, self.job.vocab, config.prompt, seed=self.job.settings.seed, chat=self.job.is_chat
-        )
-        self.journal.write("sample", step=self.cursor.step, prompt=config.prompt, completion=completion)
-        self.ranks.say(shown(config.prompt, completion, chat=self.job.is_chat))
-
-    # ---- when there is nothing to do
-
-    def _ended_here(self) -> bool:
-        """Whether the journal already tells this run's end, up to the row asked for."""
-        ends = [record for record in self.journal.records if record["kind"] == "end" and record["status"] != "failed"]
-        return self.cursor.rows_done == self.last_row and any(e["rows_done"] == self.last_row for e in ends)
-
-    def _repeat_the_end(self) -> int:
-        samples = [record for record in self.journal.records if record["kind"] == "sample"]
-        self.ranks.say(f"nothing is left to train: the weights hold {self.cursor.tokens_done:,} tokens")
-        if samples:
-            self.ranks.say(shown(samples[-1]["prompt"], samples[-1]["completion"], chat=self.job.is_chat))
-        self.ranks.say(NEXT)
-        return 0
-
-    def _command(self) -> str:
-        """What goes on with this run."""
-        world_size = self.ranks.world_size
-        # Without the "--", torchrun on Python 3.11 takes our --run for an abbreviation of its own --run-path.
-        launcher = f"torchrun --standalone --nproc_per_node={world_size} --" if world_size > 1 else "python"
-        again = " --resume auto" if self.job.config.resume == "never" else ""
-        return as_typed(f"{launcher} train/main.py {shlex.join(self.job.config.argv)}{again}")
-
-    def _larger_limit(self) -> str:
-        return f" (with a larger {self.limit.partition(' ')[0]})" if self.limit else ""
-
-
-def _print_row_hash(job: Job, ranks: Ranks) -> int:
-    """The hash of the rows as all ranks are handed them; it is the one the recipe was packed with, or an error."""
-    row_hash = row_stream_hash(job.loader, ranks.gather(handed_out(job.loader, job.batch, ranks.rank)))
-    ranks.agree(partial(_refuse_other_rows, row_hash, job.recipe.rows_sha256))
-    ranks.say(row_hash)
-    return 0
-
-
-def _refuse_other_rows(handed_out: str, packed: str) -> None:
-    if handed_out != packed:
-        raise DataError(
-            "the loader does not hand out the rows that were packed",
-            seen=handed_out,
-            wanted=packed,
-            fix="python -m dataprep.verify --full",
-        )
+        """Let the model speak once, after the last step."""
+        if self.ranks.is_first:
+            made = sample(self.job, self.model)
+            self.journal.write("sample", step=self.cursor.step, **made)
+            self.ranks.say(sample_lines(self.job, made))

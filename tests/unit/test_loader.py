@@ -20,7 +20,8 @@ from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
 from dataprep.shapes import PRESETS
 from train.gathering import number_documents
-from train.loader import Loader, handed_out, row_stream_hash
+from train.loader import Loader
+from train.row_hash import handed_out, row_stream_hash
 
 
 @pytest.fixture(scope="module")
