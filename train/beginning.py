@@ -14,7 +14,7 @@ from dataprep.ledger import Journal, Record, read_journal
 from train.checkpoint import Checkpoint, list_checkpoints, newest_good, read_checkpoint, step_folder, step_of
 from train.keeping import reading
 from train.prepare import Job
-from train.trash import refuse_trashed
+from train.runs.trash import refuse_trashed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from dataprep.paths import Paths
 from dataprep.recipe import newest_recipe
 from dataprep.shapes import PRESETS, ModelShape, Preset
 from train.config import TrainConfig
+from train.runs.trash import refuse_trashed
 from train.stages import STAGES, Stage
-from train.trash import refuse_trashed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,10 +21,10 @@ from dataprep.ledger import find_journals
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
 from dataprep.sql import ask
-from train import runs
 from train.config import parse_config
 from train.journal import Journal
 from train.loop import train
+from train.runs import __main__ as runs
 
 KILL_AT = Path(__file__).parents[1] / "crash" / "kill_at.py"
 STARTED = {"stage": "pretrain", "recipe": "mix", "recipe_sha256": "0", "params": 1, "world_size": 2, "seq_len": 64}
@@ -277,7 +277,7 @@ def test_killed_at_any_step_the_run_is_whole_in_one_place(paths: Paths, verb: st
     if verb == "restore":
         call(paths, "trash", "grandchild")
     done = subprocess.run(
-        [sys.executable, str(KILL_AT), step, str(turn), "train.runs", verb, "grandchild"],
+        [sys.executable, str(KILL_AT), step, str(turn), "train.runs.__main__", verb, "grandchild"],
         env=os.environ | {"DATAPREP_ROOT": str(paths.root), "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         check=False,
@@ -341,7 +341,7 @@ def test_a_history_over_a_packed_recipe_counts_every_shard_to_the_token(
 
 
 def test_no_torch_is_loaded() -> None:
-    code = "import train.runs, sys; print('torch' in sys.modules, 'duckdb' in sys.modules)"
+    code = "import train.runs.__main__, sys; print('torch' in sys.modules, 'duckdb' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"

@@ -14,12 +14,13 @@ import pytest
 from conftest import run_in
 
 from dataprep.errors import DataError
-from train import doctor, nvidia
-from train.finding import FAIL, OK, WARN, Finding, examine
-from train.gpus import check_driver, check_torch, judge_links, read_links
-from train.machine import file_system, judge_disk, judge_shared_memory, judge_terminal
-from train.nvidia import DriverView, Gpu, TorchView, look_at_driver
-from train.packages import PROJECT, lacking
+from train.doctor import __main__ as doctor
+from train.doctor import nvidia
+from train.doctor.finding import FAIL, OK, WARN, Finding, examine
+from train.doctor.gpus import check_driver, check_torch, judge_links, read_links
+from train.doctor.machine import file_system, judge_disk, judge_shared_memory, judge_terminal
+from train.doctor.nvidia import DriverView, Gpu, TorchView, look_at_driver
+from train.doctor.packages import PROJECT, lacking
 from train.preflight import Diagnosis, Trial, Variables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -119,7 +120,7 @@ def test_an_empty_folder_is_told_how_to_begin(tmp_path: Path, capsys: pytest.Cap
 
 def test_help_is_printed_without_loading_torch() -> None:
     code = (
-        "import sys\nfrom train import doctor\n"
+        "import sys\nfrom train.doctor import __main__ as doctor\n"
         "try:\n    doctor.main(['--help'])\nfinally:\n    print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)

@@ -15,8 +15,8 @@ from dataprep.passes import split_passes
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
 from dataprep.seen_again import seen_again
 from dataprep.sql import ask
-from train.history import read_history
-from train.replay import Replayed, replay
+from train.runs.history import read_history
+from train.runs.replay import Replayed, replay
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 WEB = {"name": "web", "tokens": 1_005}  # 100 rows of ten; five tokens fill no row

@@ -16,9 +16,9 @@ from typing import Any
 
 from dataprep.ledger import Journal, Record, trace_lineage
 from dataprep.quantity import run_at_step
-from train.history import Entry, History, refusal
-from train.overview import at
-from train.row_supply import RowSupplies, RowSupply
+from train.runs.history import Entry, History, refusal
+from train.runs.overview import at
+from train.runs.row_supply import RowSupplies, RowSupply
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
-from train.finding import FAIL, OK, Finding
+from train.doctor.finding import FAIL, OK, Finding
 
-PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 _REQUIREMENT = re.compile(r"([A-Za-z0-9_.-]+)>=([0-9.]+)")  # the only form ours has: a test insists
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dataprep.console import size
 from dataprep.paths import Paths
-from train.finding import FAIL, OK, WARN, Finding
+from train.doctor.finding import FAIL, OK, WARN, Finding
 
 _GB = 10**9
 _CGROUP = Path("/sys/fs/cgroup")

@@ -12,7 +12,7 @@ from dataprep.asked import asked_files, read_asked
 from dataprep.bins import Receipt, check_files, find_receipts, read_receipt
 from dataprep.paths import Paths
 from dataprep.sources import make_shards
-from train.finding import OK, WARN, Finding, examine
+from train.doctor.finding import OK, WARN, Finding, examine
 
 
 def check_holdings(paths: Paths) -> Iterable[Finding]:

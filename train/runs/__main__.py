@@ -15,11 +15,11 @@ from dataprep.errors import Parser, UsageError, run
 from dataprep.ledger import find_journals
 from dataprep.paths import Paths, find_paths
 from dataprep.quantity import name
-from train.history import read_history
-from train.overview import Overview, overview, read_all
-from train.replay import Replayed, replay
-from train.run_page import print_page, run_page
-from train.trash import bytes_of, no_such_run, purge_run, restore_run, trash_folder, trash_run
+from train.runs.history import read_history
+from train.runs.overview import Overview, overview, read_all
+from train.runs.page import print_page, run_page
+from train.runs.replay import Replayed, replay
+from train.runs.trash import bytes_of, no_such_run, purge_run, restore_run, trash_folder, trash_run
 
 _SURE = 2  # --yes so many times stands for both answers
 

@@ -10,8 +10,8 @@ import re
 import shutil
 from collections.abc import Iterable, Sequence
 
-from train.finding import FAIL, OK, WARN, Finding
-from train.nvidia import DriverView, Gpu, TorchView, nvidia_smi
+from train.doctor.finding import FAIL, OK, WARN, Finding
+from train.doctor.nvidia import DriverView, Gpu, TorchView, nvidia_smi
 
 _BUSY_MIB = 1024
 _N_ONES = 1024

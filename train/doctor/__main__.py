@@ -13,7 +13,7 @@ from dataclasses import asdict
 from dataprep.console import print_json, print_next
 from dataprep.errors import EnvironmentProblem, Parser, as_typed, run
 from dataprep.paths import find_paths
-from train.finding import FAIL, OK, WARN, Finding, examine
+from train.doctor.finding import FAIL, OK, WARN, Finding, examine
 from train.preflight import Diagnosis, Trial, Variables, find_cure, known_cures, shown, try_in_children
 
 _ANSWER_S = 20.0
@@ -37,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _look() -> tuple[list[Finding], int]:
     """Every check but the all-reduce; also the number of GPUs that torch can use."""
-    from train import gpus, holdings, machine, packages
-    from train.nvidia import look_at_driver, look_at_torch
+    from train.doctor import gpus, holdings, machine, packages
+    from train.doctor.nvidia import look_at_driver, look_at_torch
 
     paths, driver, torch = find_paths(), look_at_driver(), look_at_torch()
     n_gpus, n_shards = torch.n_gpus, holdings.count_shards(paths)

@@ -13,8 +13,8 @@ from typing import Any
 from dataprep.console import size, table
 from dataprep.errors import as_typed
 from dataprep.ledger import Journal, Record, rows_in_weights, steps_with_weights, trace_lineage
-from train.overview import at, checkpoint_folders, overview, status_of_attempt
-from train.trash import bytes_of
+from train.runs.overview import at, checkpoint_folders, overview, status_of_attempt
+from train.runs.trash import bytes_of
 
 
 def run_page(journals: Mapping[str, Journal], file: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from dataprep.ledger import (
     steps_with_weights,
     trace_lineage,
 )
-from train.trash import bytes_of, is_locked
+from train.runs.trash import bytes_of, is_locked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from dataprep.ledger import AncestorRows
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe, recipe_names
 from dataprep.seen_again import seen_again
-from train.history import Entry, Supply, refusal
+from train.runs.history import Entry, Supply, refusal
 
 
 @dataclass(frozen=True, kw_only=True)

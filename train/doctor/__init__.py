@@ -1,0 +1,1 @@
+"""Doctor: whether this machine is fit to train on. `python -m train.doctor`."""
