@@ -55,16 +55,22 @@ class Budget:
     @property
     def next_command(self) -> str:
         """What brings the run nearer: shards that are missing, else the plan, else the training."""
-        model = f" --model {self.preset}"
         if self.recipe:
             launch = f"torchrun --standalone --nproc_per_node={self.rented.count}"
-            return f"{launch} train/main.py --manifest --recipe {self.recipe.name}{model}"
+            return f"{launch} train/main.py --manifest --recipe {self.recipe.name} {self._training_flags}"
         stock = self.stocks[0]
         if stock.missing != 0:
             return make_shards(stock.source, n=stock.needed or 1, tokenizer=self.tokenizer)
         rows = self.run.targets // self.batch.seq_len
         packed = f"--mix 1 --sources {stock.source} --tokenizer {self.tokenizer} --seq-len {self.batch.seq_len}"
         return f"python -m dataprep.pack {packed} --tokens {max(1, rows) * self.batch.seq_len}"
+
+    @property
+    def _training_flags(self) -> str:
+        """The model and the batch of this page: other steps than it tells would be trained without them."""
+        head = "" if self.shape.tied else " --head untied"
+        batch = f"--batch-tokens {self.run.step_tokens} --micro-batch {self.batch.micro_batch}"
+        return f"--model {self.preset}{head} {batch}"
 
     def to_json(self) -> dict[str, Any]:
         """Every number, exactly."""

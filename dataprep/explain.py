@@ -16,12 +16,13 @@ from dataprep import quantity
 from dataprep.console import print_json, print_next, table
 from dataprep.decoded import DIM, GREEN, PLAIN, Run, split_runs, visible
 from dataprep.errors import Parser, UsageError, run
+from dataprep.passes import split_passes
 from dataprep.paths import Paths, find_paths
 from dataprep.plan import open_plan
 from dataprep.recipe import Recipe
 from dataprep.row_documents import Part, PlannedShard, cut_documents, open_shard
-from dataprep.seen import find_journal, trained_recipe
-from dataprep.step_rows import StepRows, find_step
+from dataprep.seen import find_journal, refuse_counted, trained_recipe
+from dataprep.step_rows import NOT_TAKEN, StepRows, find_step
 from dataprep.supply import check_tokenizer
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab
@@ -32,24 +33,36 @@ def main(argv: list[str] | None = None) -> int:
     args = _parse(argv)
     paths = find_paths()
     taken = find_step(find_journal(paths, args.run), args.step, attempt=args.attempt)
+    refuse_counted(taken.row_tokens, taken.recipe, where=f"run {taken.run}")
     recipe = trained_recipe(paths, taken.recipe, taken.recipe_sha256, where=f"run {taken.run}")
-    first, last = _rows(taken, recipe, args.row)
-    segments = open_plan(paths, recipe).segments(first, last)
-    shards = {number: open_shard(paths, recipe, number) for number in np.unique(segments.shard).tolist()}
-    parts = [part for number, part in cut_documents(segments, shards)]
-    texts = []
+    stretches = _stretches(taken, recipe)
+    asked = stretches if args.row is None else [_asked_row(taken, stretches, args.row)]
+    plan = open_plan(paths, recipe)
+    segments = [plan.segments(*rows) for rows in asked]
+    numbers = np.unique(np.concatenate([some.shard for some in segments])).tolist()
+    shards = {number: open_shard(paths, recipe, number) for number in numbers}
+    cut = [document for some in segments for document in cut_documents(some, shards)]
+    parts, texts = [part for _, part in cut], []
     if args.row is not None:
         vocab = _vocab(paths, recipe, shards)
-        texts = [_runs(vocab, shards[number], part) for number, part in cut_documents(segments, shards)]
+        texts = [_runs(vocab, shards[number], part) for number, part in cut]
     if args.json:
         _print_json(taken, recipe, parts, texts)
     else:
-        _print(taken, recipe, parts, texts, args.row)
+        _print_head(taken, stretches)
+        n_rows = 1 if texts else sum(last - first for first, last in stretches)
+        _print(taken, parts, texts, n_rows=n_rows, seq_len=recipe.seq_len)
     return 0
 
 
-def _rows(taken: StepRows, recipe: Recipe, row: int | None) -> tuple[int, int]:
-    """The step's rows as far as the plan goes, or the one asked for. Raises UsageError outside of them."""
+def _stretches(taken: StepRows, recipe: Recipe) -> list[tuple[int, int]]:
+    """The step's rows in the plan. Raises UsageError for a step that would begin after its end.
+
+    A replayed run's steps may have read on beyond the end, which is from the plan's first row again.
+    """
+    if taken.state != NOT_TAKEN:
+        passes = split_passes(taken.row_from, taken.row_to, recipe.plan_rows)
+        return [(first - n * recipe.plan_rows, last - n * recipe.plan_rows) for n, first, last in passes]
     row_to = min(taken.row_to, recipe.plan_rows)
     if taken.row_from >= row_to:
         raise UsageError(
@@ -58,14 +71,23 @@ def _rows(taken: StepRows, recipe: Recipe, row: int | None) -> tuple[int, int]:
             wanted=f"one of the {recipe.plan_rows:,} rows of {recipe.name}",
             fix='python -m dataprep.sql "SELECT run, max(step) FROM steps GROUP BY run"',
         )
-    if row is not None and not taken.row_from <= row < row_to:
+    return [(taken.row_from, row_to)]
+
+
+def _asked_row(taken: StepRows, stretches: list[tuple[int, int]], row: int) -> tuple[int, int]:
+    """The one row. Raises UsageError where the step does not have it."""
+    if not any(first <= row < last for first, last in stretches):
         raise UsageError(
             f"row {row:,} is not in step {taken.step} of run {taken.run!r}",
             seen=f"--row {row}",
-            wanted=f"a row of the plan from {taken.row_from:,} to {row_to - 1:,}",
-            fix=f"python -m dataprep.explain --run {taken.run} --step {taken.step} --row {taken.row_from}",
+            wanted=f"a row of the plan from {_listed(stretches)}",
+            fix=f"python -m dataprep.explain --run {taken.run} --step {taken.step} --row {stretches[0][0]}",
         )
-    return (taken.row_from, row_to) if row is None else (row, row + 1)
+    return row, row + 1
+
+
+def _listed(stretches: list[tuple[int, int]]) -> str:
+    return ", then ".join(f"{first:,} to {last - 1:,}" for first, last in stretches)
 
 
 def _vocab(paths: Paths, recipe: Recipe, shards: dict[int, PlannedShard]) -> Vocab:
@@ -84,25 +106,28 @@ def _print_json(taken: StepRows, recipe: Recipe, parts: list[Part], texts: list[
     lines = [asdict(part) for part in parts]
     for line, runs in zip(lines, texts, strict=False):
         line["runs"] = [{"loss": run_.loss, "text": "".join(run_.tokens)} for run_ in runs]
-    print_json(asdict(taken) | {"row_to": min(taken.row_to, recipe.plan_rows), "documents": lines})
+    row_to = min(taken.row_to, recipe.plan_rows) if taken.state == NOT_TAKEN else taken.row_to
+    step = {name: value for name, value in asdict(taken).items() if name != "row_tokens"}
+    print_json(step | {"row_to": row_to, "documents": lines})
 
 
-def _print(taken: StepRows, recipe: Recipe, parts: list[Part], texts: list[list[Run]], row: int | None) -> None:
-    last = min(taken.row_to, recipe.plan_rows) - 1
+def _print_head(taken: StepRows, stretches: list[tuple[int, int]]) -> None:
     print(f"step {taken.step:,} of run {taken.run} ({taken.state}; attempt {taken.attempt}):", end=" ")
-    print(f"rows {taken.row_from:,} to {last:,} of the plan of {taken.recipe}\n")
+    print(f"rows {_listed(stretches)} of the plan of {taken.recipe}\n")
+
+
+def _print(taken: StepRows, parts: list[Part], texts: list[list[Run]], *, n_rows: int, seq_len: int) -> None:
     header = ["row", "source", "file", "document", "of tokens", "from", "to", "tokens", "counted"]
     print(table(header, [_line(part) for part in parts]))
-    n_rows = len({part.row for part in parts})
     tokens = sum(part.stop - part.start for part in parts)
-    print(f"\n{n_rows:,} row{'s' if n_rows > 1 else ''} × {recipe.seq_len:,}: {tokens:,} tokens", end=", ")
-    print(f"{sum(part.loss_tokens for part in parts):,} count; {n_rows * recipe.seq_len - tokens:,} padding")
+    print(f"\n{n_rows:,} row{'s' if n_rows > 1 else ''} × {seq_len:,}: {tokens:,} tokens", end=", ")
+    print(f"{sum(part.loss_tokens for part in parts):,} count; {n_rows * seq_len - tokens:,} padding")
     for origin in dict.fromkeys(_origin(part) for part in parts):
         print(origin)
     for part, runs in zip(parts, texts, strict=False):
         print(f"\n{part.source}, {part.file}, document {part.document:,}, tokens {part.start:,} to {part.stop:,}:")
         print("".join(_shown(run_, coloured=sys.stdout.isatty()) for run_ in runs))
-    if row is None:
+    if not texts:
         again = f" --attempt {taken.attempt}"
         print_next(f"python -m dataprep.explain --run {taken.run} --step {taken.step}{again} --row {parts[0].row}")
 

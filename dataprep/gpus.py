@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 
 _TABLE = Path(__file__).with_name("gpus.toml")
-_RENTED = re.compile(r"(?:([1-9][0-9]{0,4})[x×])?(.+)", re.IGNORECASE | re.ASCII)
+_RENTED = re.compile(r"(?:([1-9][0-9]{0,4})(?: *[x×*] *| +))?(.+)", re.IGNORECASE | re.ASCII)
+_STRAY_COUNT = re.compile(r"(?<![\w-])[x×]?[0-9]+(?!\w)", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,9 @@ def gpus(text: str) -> Rented:
     match = _RENTED.fullmatch(text.strip())
     name = match[2].strip() if match else ""
     gpu = find_gpu(name)
-    if match is None or (gpu is None and name.lower() != "cpu"):
+    # H100:8 and H100 x8 are eight GPUs to whoever types them: they are refused rather than taken for one.
+    stray = gpu and _STRAY_COUNT.search(re.sub(gpu.pattern, "", name, flags=re.IGNORECASE))
+    if match is None or stray or (gpu is None and name.lower() != "cpu"):
         names = ", ".join(gpu.name for gpu in gpu_table().gpus)
         raise argparse.ArgumentTypeError(f"{text!r} is none of {names} or cpu, or so many of one, such as 4xH100")
     return Rented(count=int(match[1] or 1), gpu=gpu)

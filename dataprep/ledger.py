@@ -36,6 +36,13 @@ _KEYS = {
     "eval": {"step", "rows_done", "tokens_done", "suite", "task", "n", "value", "stderr"},
     "end": {"status", "time"},
 }
+# Of these, what is counted with: whole numbers. A line edited by hand is found here, not where it is added up.
+_WHOLE = {
+    "start": ("attempt", "rows_done", "batch_rows"),
+    "step": ("attempt", "step", "row_from", "row_to", "tokens"),
+    "checkpoint": ("attempt", "step", "rows_done", "tokens_done"),
+    "eval": ("attempt", "step", "rows_done"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +123,7 @@ def _parse(file: Path, number: int, line: bytes) -> Record:
     try:
         record = json.loads(line)
         missing = {"attempt", *_KEYS.get(record["kind"], ())} - record.keys()
+        missing = missing or {key for key in _WHOLE.get(record["kind"], ()) if type(record[key]) is not int}
     except (ValueError, KeyError, TypeError, AttributeError):
         record, missing = {}, {"kind"}
     if missing:

@@ -42,6 +42,7 @@ def read_seen(paths: Paths, exclude_seen: Sequence[str], *, fingerprint: str, sh
     parts = [packing.no_pieces()]
     for run_step in exclude_seen:
         for rows in _ancestor_rows(paths, run_step):
+            refuse_counted(rows.row_tokens, rows.recipe, where=run_step)
             recipe = trained_recipe(paths, rows.recipe, rows.recipe_sha256, where=run_step)
             if recipe.fingerprint != fingerprint:
                 raise _other_tokenizer(run_step, recipe, fingerprint)
@@ -72,6 +73,17 @@ def trained_recipe(paths: Paths, name: str, sha256: str, *, where: str) -> Recip
             f" --name {name} with the settings it was packed with",
         )
     return recipe
+
+
+def refuse_counted(row_tokens: int | None, recipe: str, *, where: str) -> None:
+    """Raise DataError for rows of a supply that was only counted: no token of it is known."""
+    if row_tokens is not None:
+        raise DataError(
+            f"{where} was replayed over {recipe!r}, of which only the size is known",
+            seen=f"rows of {row_tokens:,} tokens, without a plan",
+            wanted="a recipe that was packed: which documents its rows hold is known then",
+            fix="python -m dataprep.sql --file manifests/queries/tokens_in_weights.sql   # what can be told",
+        )
 
 
 def find_journal(paths: Paths, run: str) -> Journal:

@@ -56,6 +56,8 @@ def ask(paths: Paths, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
                 raise _refusal("no question: nothing to answer")
             return _distinct([column[0] for column in answer.description]), answer.fetchall()
         except duckdb.Error as error:
+            if "No files found" in str(error) and not any(paths.plans.glob("*.parquet")):
+                raise _no_plan(paths) from None
             raise _refusal(str(error).split("\n\n", maxsplit=1)[0]) from None
 
 
@@ -85,6 +87,16 @@ def _distinct(names: list[str]) -> list[str]:
         distinct.append(f"{name}_{seen[name]}" if seen[name] else name)
         seen[name] += 1
     return distinct
+
+
+def _no_plan(paths: Paths) -> DataError:
+    """DuckDB has no answer where a pattern finds no file."""
+    return DataError(
+        "the query reads plans, and there are none",
+        seen=f"no parquet file in {paths.shown(paths.plans)}",
+        wanted="a packed recipe",
+        fix="python -m dataprep.pack --help",
+    )
 
 
 def _refusal(seen: str) -> UsageError:

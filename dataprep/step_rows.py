@@ -32,6 +32,7 @@ class StepRows:
     recipe_sha256: str
     row_from: int
     row_to: int
+    row_tokens: int | None = None  # of a replayed run's supply that is only counted
 
 
 def find_step(journal: Journal, step: int, *, attempt: int | None = None) -> StepRows:
@@ -58,11 +59,14 @@ def find_step(journal: Journal, step: int, *, attempt: int | None = None) -> Ste
         recipe_sha256=start["recipe_sha256"],
         row_from=rows[0],
         row_to=rows[1],
+        row_tokens=start.get("row_tokens"),
     )
 
 
 def _step_at(records: Sequence[Record], start: Record) -> int:
-    """Steps done where an attempt began: what was recorded last, before it, of the rows it began from."""
+    """Steps done where an attempt began: as it says, else what was recorded last of the rows it began from."""
+    if "step" in start:
+        return start["step"]
     before = records[: records.index(start)]
     done = [record["step"] for record in before if start["rows_done"] in (record.get("row_to"), _saved(record))]
     return done[-1] if done and start["rows_done"] else 0

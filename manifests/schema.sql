@@ -114,19 +114,23 @@ FROM ancestor_rows a LEFT JOIN again ON again.run = a.run AND again.recipe = a.r
 GROUP BY a.run, a.recipe;
 
 -- Tokens per step as a product, every factor named, beside the rows that a step of the last attempt really took.
+-- A row of a replayed run's supply has its row_tokens; seq_len is NULL where the recipe is gone.
 CREATE VIEW batch_math AS
-SELECT run, world_size, micro_batch, accumulation, batch_rows, seq_len,
-       world_size * micro_batch * accumulation * seq_len AS tokens_per_step,
+WITH counted AS (
+    SELECT run, recipe, any_value(row_tokens) AS row_tokens FROM ancestor_rows WHERE ancestor = run GROUP BY run, recipe
+)
+SELECT run, world_size, micro_batch, accumulation, batch_rows, coalesce(seq_len, row_tokens) AS seq_len,
+       world_size * micro_batch * accumulation * coalesce(seq_len, row_tokens) AS tokens_per_step,
        max(row_to - row_from) AS rows_consumed,
        max(row_to - row_from) = least(world_size * micro_batch * accumulation, any_value(plan_rows)) AS product_holds
-FROM runs JOIN recipes USING (recipe) JOIN steps USING (run)
+FROM runs JOIN steps USING (run) LEFT JOIN recipes USING (recipe) LEFT JOIN counted USING (run, recipe)
 WHERE attempt = (SELECT max(attempt) FROM steps s WHERE s.run = runs.run)
-GROUP BY run, world_size, micro_batch, accumulation, batch_rows, seq_len;
+GROUP BY run, world_size, micro_batch, accumulation, batch_rows, seq_len, row_tokens;
 
--- How far each run is, and what it computed in vain.
+-- How far each run is, and what it computed in vain. Rows are counted: a replayed run's need not be one stretch.
 CREATE VIEW progress AS
 SELECT r.run, r.status, r.recipe,
-       coalesce(max(s.row_to) FILTER (s.in_weights), 0)::BIGINT AS rows_done, any_value(q.plan_rows) AS plan_rows,
+       coalesce(sum(s.row_to - s.row_from) FILTER (s.in_weights), 0)::BIGINT AS rows_done, any_value(q.plan_rows) AS plan_rows,
        coalesce(sum(s.tokens) FILTER (s.in_weights), 0)::BIGINT AS tokens_in_weights,
        coalesce(sum(s.tokens) FILTER (NOT s.in_weights), 0)::BIGINT AS tokens_not_in_weights,
        arg_max(s.loss, s.row_to) FILTER (s.in_weights) AS last_loss

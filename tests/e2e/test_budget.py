@@ -22,6 +22,7 @@ from dataprep.estimate import RunEstimate
 from dataprep.gpus import Gpu, find_gpu
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
+from dataprep.shapes import count_parameters
 from train.checkpoint import Cursor
 from train.config import parse_config
 from train.prepare import open_job
@@ -205,7 +206,20 @@ def test_a_recipe_tells_its_examples_epochs_and_rows_after_packing(
     assert got["run"]["targets"] == 3 * once.plan_rows * 64 > 3 * once.tokens
     page = text_of(root, capsys, "--recipe", "thrice", "--model", "nano", "--gpus", "2xH100")
     assert f"{3 * once.documents:,} examples in 3 epochs of {once.documents:,}, packed into" in page
-    assert next_of(page)[-4:] == ["--recipe", "thrice", "--model", "nano"]
+    batch = ["--batch-tokens", "512", "--micro-batch", "4"]
+    assert next_of(page)[-8:] == ["--recipe", "thrice", "--model", "nano", *batch]
+
+
+def test_the_next_command_trains_the_model_and_the_steps_of_the_page(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATAPREP_ROOT", str(root))
+    flags = ("--recipe", "mix", "--model", "nano", "--head", "untied", "--batch-tokens", "1024", "--micro-batch", "2")
+    command = next_of(text_of(root, capsys, *flags))
+    job = open_job(parse_config(command[command.index("train/main.py") + 1 :]), world_size=1)
+    budgeted = told(root, capsys, *flags)
+    assert asdict(job.batch).items() <= budgeted["batch"].items()
+    assert count_parameters(job.settings.shape, job.recipe.vocab_size) == budgeted["model"]["parameters"]
 
 
 @pytest.mark.parametrize("n_gpus", [1, 2])

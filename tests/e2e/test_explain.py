@@ -7,15 +7,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import tomli_w
 from conftest import run_in
 from masked import publish_variant, write_mask
 from trained import Run, rows_of, trash
 
-from dataprep import explain
+from dataprep import explain, pack
 from dataprep.decoded import Run as Shown
 from dataprep.errors import DataError, QuernError, UsageError
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
+from train import runs
 
 END = "<|endoftext|>"
 
@@ -109,6 +111,30 @@ def test_the_last_step_ends_with_the_plan_and_a_run_in_the_trash_is_explained(
     trash(paths, "whole")
     got = explained(paths, capsys, "--step", "2", run="whole")
     assert (got["row_from"], got["row_to"]) == (n_rows - 1, n_rows)
+
+
+def test_a_replayed_step_is_explained_by_its_own_recipe_and_round_the_plans_end(
+    paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packing = ("--mix", "1", "--sources", "beta", "--name", "other", "--seq-len", "64")
+    assert run_in(paths.root, pack.main, *packing) == 0
+    plan_rows = load_recipe(paths, "mix").plan_rows
+    step = {"run": "old", "gpus": 1, "micro-batch": plan_rows - 3, "accumulation": 1, "seq-len": 64}
+    entries = [
+        step | {"recipe": "mix", "from-step": 0, "to-step": 2},
+        step | {"recipe": "other", "from-step": 2, "to-step": 3, "micro-batch": 2},
+        step | {"recipe": "mix", "from-step": 3, "to-step": 4, "micro-batch": 5, "reread": True},
+    ]
+    file = paths.root / "history.toml"
+    file.write_text(tomli_w.dumps({"entry": entries}))
+    assert run_in(paths.root, runs.main, "replay", str(file)) == 0
+    wanted = {2: [*range(plan_rows - 3, plan_rows), *range(plan_rows - 6)], 3: [0, 1], 4: [0, 1, 2, 3, 4]}
+    for number, rows in wanted.items():
+        got = explained(paths, capsys, "--step", str(number), run="old")
+        assert (got["state"], got["recipe"]) == ("in the weights", "other" if number == 3 else "mix")
+        assert list(dict.fromkeys(part["row"] for part in got["documents"])) == rows
+    one = explained(paths, capsys, "--step", "2", "--row", "0", run="old")
+    assert {part["row"] for part in one["documents"]} == {0}
 
 
 @pytest.mark.usefixtures("base")

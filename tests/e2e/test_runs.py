@@ -16,8 +16,8 @@ import tomli_w
 from conftest import run_in
 
 from dataprep import manifest, verify
-from dataprep.errors import UsageError
-from dataprep.ledger import find_journals
+from dataprep.errors import DataError, UsageError
+from dataprep.ledger import TRASH, TRASH_RECEIPT, find_journals
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
 from dataprep.sql import ask
@@ -113,6 +113,24 @@ def test_ls_of_nothing_is_an_empty_table(tmp_path: Path, capsys: pytest.CaptureF
     call(Paths(root=tmp_path), "ls")
     assert "next: python train/main.py" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_whose_journal_is_damaged_is_not_said_to_be_missing(paths: Paths) -> None:
+    (paths.runs / "child" / "journal.jsonl").write_text("garbage\n")
+    with pytest.raises(DataError, match="line 1 of the journal of run 'child' is damaged"):
+        call(paths, "show", "child")
+
+
+def test_a_link_to_a_run_is_neither_trashed_nor_purged_with_it(paths: Paths) -> None:
+    before = whole(paths.runs / "base")
+    (paths.runs / "newest").symlink_to(paths.runs / "base")
+    refused(paths, "is a link", "trash", "newest")
+    (paths.runs / TRASH).mkdir()
+    (paths.runs / "newest").rename(paths.runs / TRASH / "newest")
+    (paths.runs / "base" / TRASH_RECEIPT).write_text("{}")
+    refused(paths, "is a link", "purge", "newest", "--yes", "--yes")
+    (paths.runs / "base" / TRASH_RECEIPT).unlink()
+    assert whole(paths.runs / "base") == before
 
 
 def test_one_damaged_journal_hides_no_other_run(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,7 +261,10 @@ def test_an_interrupted_purge_is_never_restored_and_goes_on(
     assert sorted(whole(paths.runs / ".trash" / "grandchild")) == ["journal.jsonl", "trashed.json"]
 
 
-@pytest.mark.parametrize(("answers", "code"), [("grandchild\nyes\n", 0), ("grandchild\nno\n", 2), ("child\n", 2)])
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [("grandchild\nyes\n", 0), ("grandchild\nno\n", 2), ("child\n", 2), ("\x04", 2), ("grandchild\n\x04", 2)],
+)
 def test_purge_asks_twice_on_a_terminal(paths: Paths, answers: str, code: int) -> None:
     call(paths, "trash", "grandchild")
     ours, terminal = pty.openpty()

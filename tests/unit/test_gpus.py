@@ -51,6 +51,15 @@ def test_so_many_of_one_gpu_are_typed_as_people_write_it() -> None:
     assert [gpus(text).name for text in ("4xH100", "8×h200", "RTX-4090", "2xcpu", "CPU")] == [
         *("4xH100", "8xH200", "1xRTX-4090", "2xcpu", "1xcpu"),
     ]
+    assert [gpus(text).name for text in ("8 H100", "8 x H100", "8*H100", "2 RTX 4090", "NVIDIA H100 80GB HBM3")] == [
+        *("8xH100", "8xH100", "8xH100", "2xRTX-4090", "1xH100"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["H100:8", "H100 x8", "H100,8", "H100 8", "8-H100", "2x 4 H100", "H100 * 8"])
+def test_a_number_of_gpus_that_is_not_understood_is_refused_and_never_taken_for_one(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="4xH100"):
+        gpus(text)
 
 
 @pytest.mark.parametrize("text", ["4xK80", "0xH100", "-1xH100", "H100x4", "4x", "", "999999xH100", "1.5xH100"])

@@ -193,6 +193,13 @@ def test_a_line_damaged_in_the_middle_is_named(tmp_path: Path, damaged: bytes) -
         read_journal(file)
 
 
+@pytest.mark.parametrize("wrong", ["x", None, 1.5, True])
+def test_a_row_that_is_no_whole_number_is_damage_and_no_traceback(tmp_path: Path, wrong: object) -> None:
+    file = write(tmp_path, lines(start(1, 0), {**steps(1, 0, 10)[0], "row_to": wrong}))
+    with pytest.raises(DataError, match=r"(?s)line 2 of the journal.*row_to"):
+        read_journal(file)
+
+
 def test_an_empty_journal_has_no_records(tmp_path: Path) -> None:
     journal = read_journal(write(tmp_path, b""))
     assert (journal.records, journal.torn) == ((), None)

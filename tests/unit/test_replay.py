@@ -9,10 +9,11 @@ import tomli_w
 from conftest import run_in
 
 from dataprep import manifest, verify
-from dataprep.errors import UsageError
+from dataprep.errors import DataError, UsageError
 from dataprep.ledger import find_journals, read_journals, steps_with_weights
 from dataprep.passes import split_passes
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
+from dataprep.seen import read_seen
 from dataprep.seen_again import seen_again
 from dataprep.sql import ask
 from train.runs.history import read_history
@@ -280,6 +281,10 @@ REFUSED: dict[str, tuple[list[Entry], str]] = {
     "true as a number": ([entry("base", 0, 10, micro_batch=True)], "micro-batch cannot be that"),
     "a parent without a step": ([entry("base", 0, 10, parent="other")], "wanted: RUN@STEP"),
     "a name that is a path": ([entry("../base", 0, 10)], "run cannot be that"),
+    "true as a saved step": ([entry("base", 0, 10, saved=[True])], "saved cannot be that"),
+    "more steps than memory holds": ([entry("base", 0, 4 * 10**15)], "nobody trained that"),
+    "more tokens than BIGINT counts": ([entry("base", 0, 10, gpus=10**17)], "nobody trained that"),
+    "thousands of passes": ([entry("base", 0, 10, gpus=10**6)], "its supply is too small.*100,000 passes"),
     "a stage of another kind": ([entry("base", 0, 10, stage="warmup")], "no such stage"),
 }
 
@@ -291,6 +296,33 @@ def test_one_refused_entry_leaves_nothing_written(case: str, paths: Paths) -> No
         replayed(paths, *entries)
     assert len(str(refused.value).splitlines()) == 3
     assert {file.name for file in paths.runs.glob("*")} <= {".runs.lock"}
+
+
+def test_one_supply_pasted_twice_is_not_twice_the_tokens(paths: Paths) -> None:
+    with pytest.raises(UsageError, match="supply 2: another one has its name"):
+        replayed(paths, BASE, supplies=(WEB, WEB))
+
+
+def test_the_factors_of_a_step_and_the_rows_done_are_told_where_only_a_size_is_known(paths: Paths) -> None:
+    replayed(paths, entry("base", 0, 10, accumulation=4), entry("base", 10, 15, reread=True))
+    manifest.rebuild(paths)
+    math = "SELECT seq_len, tokens_per_step, rows_consumed, product_holds FROM batch_math"
+    assert ask(paths, math)[1] == [(10, 20, 2, True)]
+    assert ask(paths, "SELECT rows_done, tokens_in_weights FROM progress")[1] == [(90, 900)]
+
+
+def test_the_documents_of_a_supply_that_was_only_counted_are_not_asked_back(paths: Paths) -> None:
+    replayed(paths, BASE)
+    with pytest.raises(DataError, match="of which only the size is known"):
+        read_seen(paths, ["base@10"], fingerprint="", shards=())
+
+
+def test_a_query_over_plans_says_that_there_are_none(paths: Paths) -> None:
+    replayed(paths, BASE)
+    manifest.rebuild(paths)
+    query = (SHIPPED_MANIFESTS / "queries" / "left_after_run.sql").read_text()
+    with pytest.raises(DataError, match="the query reads plans, and there are none"):
+        ask(paths, query)
 
 
 @pytest.mark.parametrize("content", ["", "entry = 5", "[[entri]]\nrun = 'a'", "[entry]\nrun = 'a'", "no toml", "\x00"])

@@ -6,13 +6,14 @@ Run: python -m train.runs ls | show RUN | trash RUN | restore RUN | purge RUN | 
 """
 
 import argparse
+import contextlib
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from dataprep.console import print_json, print_next, size, table
 from dataprep.errors import Parser, UsageError, run
-from dataprep.ledger import find_journals
+from dataprep.ledger import find_journals, read_journal
 from dataprep.paths import Paths, find_paths
 from dataprep.quantity import name
 from train.runs.history import read_history
@@ -79,9 +80,12 @@ def _cells(line: Overview) -> list[object]:
 
 def _show(paths: Paths, args: argparse.Namespace) -> int:
     journals = read_all(paths.runs)
+    files = find_journals(paths.runs)
     if args.run not in journals:
+        if args.run in files:
+            read_journal(files[args.run])  # raises, naming the damaged line
         raise no_such_run(paths, args.run)
-    page = run_page(journals, find_journals(paths.runs)[args.run])
+    page = run_page(journals, files[args.run])
     print_json(page) if args.json else print_page(page)
     return 0
 
@@ -122,7 +126,9 @@ def _ask_twice(run_name: str, n_bytes: int, *, n_yes: int) -> None:
             fix=f"python -m train.runs purge {run_name} --yes --yes",
         )
     print(f"{size(n_bytes)} of run {run_name} will be deleted for good: all but its journal")
-    sure = input("type the run's name: ").strip() == run_name and input("delete it? yes or no: ").strip() == "yes"
+    sure = False
+    with contextlib.suppress(EOFError):  # Ctrl-D is no answer
+        sure = input("type the run's name: ").strip() == run_name and input("delete it? yes or no: ").strip() == "yes"
     if not sure:
         raise UsageError(
             "nothing was purged",

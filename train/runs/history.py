@@ -99,6 +99,8 @@ class History:
 
 
 _MAY_BE_ZERO = {"from-step", "from-row"}
+# Beyond these a number is a slip of the keyboard, and would fill memory or leave BIGINT.
+_MOST_STEPS, _MOST_TOKENS = 10**7, 10**18
 _NAMES = {"name", "run", "recipe"}
 
 
@@ -123,7 +125,7 @@ def read_history(file: Path) -> History:
     return History(
         file=file,
         sha256=hashlib.sha256(content).hexdigest(),
-        supplies=tuple(_supply(f"supply {i}", table) for i, table in enumerate(supplies, 1)),
+        supplies=_distinct([_supply(f"supply {i}", table) for i, table in enumerate(supplies, 1)]),
         entries=tuple(_entry(f"entry {i}", table) for i, table in enumerate(entries, 1)),
     )
 
@@ -139,12 +141,25 @@ def _is_tables(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(table, dict) for table in value)
 
 
+def _distinct(supplies: list[Supply]) -> tuple[Supply, ...]:
+    """The supplies, where no two have one name: one table pasted twice would be twice the tokens."""
+    names = [supply.name for supply in supplies]
+    for i, supply in enumerate(supplies, 1):
+        if supply.name in names[: i - 1]:
+            raise refusal(f"supply {i}", "another one has its name", seen=supply.name, wanted="a name of its own")
+    return tuple(supplies)
+
+
 def _supply(where: str, table: dict[str, Any]) -> Supply:
     supply = Supply(**_checked(where, table, Supply))
     sizes = (supply.tokens, supply.shards, supply.tokens_per_shard)
     if [size is not None for size in sizes] not in ([True, False, False], [False, True, True]):
         wanted = "tokens, or shards and tokens-per-shard"
         raise refusal(where, "its size is not clear", seen=_shown(table), wanted=wanted)
+    if supply.n_tokens > _MOST_TOKENS:
+        raise refusal(
+            where, "that is more text than there is", seen=f"{supply.n_tokens:,}", wanted="up to 10^18 tokens"
+        )
     return supply
 
 
@@ -154,6 +169,10 @@ def _entry(where: str, table: dict[str, Any]) -> Entry:
     if not steps:
         seen = f"{entry.from_step} to {entry.to_step}"
         raise refusal(where, "it goes backwards", seen=seen, wanted="a later to-step")
+    n_tokens = (entry.to_step - entry.from_step) * entry.batch_rows * entry.seq_len
+    if entry.to_step - entry.from_step > _MOST_STEPS or n_tokens > _MOST_TOKENS:
+        seen = f"{entry.to_step - entry.from_step:,} steps, {n_tokens:,} tokens"
+        raise refusal(where, "nobody trained that", seen=seen, wanted="up to 10^7 steps and 10^18 tokens")
     saved = list(entry.saved_steps)
     if saved != sorted(set(saved)) or any(step not in steps for step in saved):
         wanted = f"steps from {steps[0]} to {steps[-1]}, ascending"
@@ -192,13 +211,13 @@ def _fault(key: str, value: Any) -> str | None:
     if key == "reread":
         return "true or false"
     if key == "saved":
-        whole = isinstance(value, list) and all(isinstance(step, int) and step > 0 for step in value)
+        whole = isinstance(value, list) and all(type(step) is int and step > 0 for step in value)
         return None if whole else "a list of steps"
     if key in {"parent", "stage", *_NAMES}:
         wanted = "RUN@STEP" if key == "parent" else "a name"
         return None if isinstance(value, str) and _is_spelled(key, value) else wanted
     lowest = 0 if key in _MAY_BE_ZERO else 1
-    return None if number and lowest <= value < 1 << 62 else f"a whole number from {lowest}"
+    return None if number and lowest <= value <= _MOST_TOKENS else f"a whole number from {lowest} to 10^18"
 
 
 def _is_spelled(key: str, text: str) -> bool:

@@ -70,7 +70,8 @@ def overview(journals: Mapping[str, Journal], file: Path) -> Overview:
         recipe=start["recipe"],
         parent=at(start["parent_run"], start["parent_step"]),
         status=status_of(journal, file),
-        rows_done=ranges[-1].row_to if ranges else 0,
+        # Counted, not where the last one ends: a replayed run may have read on from another row, or another recipe.
+        rows_done=sum(rows.row_to - rows.row_from for rows in ranges),
         plan_rows=start.get("plan_rows"),
         tokens_in_weights=sum(rows.tokens for rows in lineage.rows),
         own_tokens=sum(rows.tokens for rows in lineage.rows if rows.ancestor == journal.run),

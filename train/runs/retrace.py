@@ -20,6 +20,8 @@ from train.runs.history import Entry, History, refusal
 from train.runs.overview import at
 from train.runs.row_supply import RowSupplies, RowSupply
 
+_MOST_PASSES = 10**4  # in one entry: more are a slip of the keyboard in the supply's size
+
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
@@ -110,6 +112,10 @@ class Retrace:
         asked = 0 if entry.reread else entry.from_row
         if asked is None:
             asked = self._row_after(entry, supply, weights, retraced)
+        n_passes = (entry.to_step - entry.from_step) * entry.batch_rows // supply.plan_rows
+        if n_passes > _MOST_PASSES:
+            size = f"{supply.recipe} has {supply.plan_rows:,} rows"
+            raise refusal(where, "its supply is too small", seen=f"{n_passes:,} passes: {size}", wanted="up to 10,000")
         if asked >= supply.plan_rows:
             wanted = f"below {supply.plan_rows}, the rows of {supply.recipe}"
             raise refusal(where, "there is no such row", seen=f"from-row {asked}", wanted=wanted)

@@ -30,6 +30,8 @@ def trash_run(paths: Paths, run: str, journals: Mapping[str, Journal], *, force:
             raise _taken(paths, run) if folder.exists() else _trashed_already(paths, run)
         if not folder.is_dir():
             raise no_such_run(paths, run)
+        if folder.is_symlink():
+            raise _link(paths, folder)
         descendants = living_descendants(paths, journals, run)
         if descendants and not force:
             raise UsageError(
@@ -73,6 +75,8 @@ def purge_run(paths: Paths, run: str) -> int:
     """
     with _changing(paths, run):
         place, receipt = trash_folder(paths, run), _receipt(paths, run)
+        if place.is_symlink():
+            raise _link(paths, place)
         n_bytes = 0
         # Said before the first byte goes: half a run is never restored.
         receipt.setdefault("purge_began_at", now())
@@ -174,6 +178,16 @@ def _held(folder: Path, run: str) -> Iterator[None]:
         ) from None
     finally:
         os.close(descriptor)
+
+
+def _link(paths: Paths, link: Path) -> UsageError:
+    """What it points to may be another run, and a purge would empty that one."""
+    return UsageError(
+        f"{paths.shown(link)} is a link, not a run of its own",
+        seen=f"it points to {link.readlink()}",
+        wanted="the run's own folder",
+        fix=f"rm {link}   # takes the link alone away",
+    )
 
 
 def _receipt(paths: Paths, run: str) -> dict[str, Any]:
