@@ -7,11 +7,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from torch.nn.parallel import DistributedDataParallel
 
 from dataprep.batch import Batch
 from dataprep.shapes import PRESETS
-from train.gradients import accumulate_gradients
+from train.gradients import accumulate_gradients, among_ranks
 from train.kernels import compile_trouble
 from train.model import GPT
 from train.ranks import Ranks
@@ -26,6 +25,7 @@ class Step:
     arrays: tuple[np.ndarray, ...]  # of all rows: inputs, targets, and documents or not
     micro_batch: int
     compiled: bool = False
+    times: int = 1  # taken so often from the same weights; the last time's gradients are the answer
 
     @property
     def loss_tokens(self) -> int:
@@ -67,11 +67,14 @@ def _rank(rank: int, world_size: int, steps: list[Step], folder: Path) -> None:
 
 def _train(step: Step, ranks: Ranks) -> tuple[float, list[torch.Tensor]]:
     model, arrays = make_model(), step.share(ranks)
+    batch = Batch(
+        seq_len=SEQ_LEN, world_size=ranks.world_size, micro_batch=step.micro_batch, accumulation=len(arrays[0])
+    )
+    by_document = len(arrays) > 2
     if step.compiled:
-        batch = Batch(
-            seq_len=SEQ_LEN, world_size=ranks.world_size, micro_batch=step.micro_batch, accumulation=len(arrays[0])
-        )
-        assert compile_trouble(model, batch, by_document=len(arrays) > 2, backend="aot_eager") is None
-    trained = DistributedDataParallel(model, gradient_as_bucket_view=True) if ranks.world_size > 1 else model
-    loss = accumulate_gradients(trained, arrays, loss_tokens=step.loss_tokens, ranks=ranks)
+        assert compile_trouble(model, batch, by_document=by_document, backend="aot_eager") is None
+    trained, loss = among_ranks(model, ranks, batch, by_document=by_document), 0.0
+    for _ in range(step.times):
+        trained.zero_grad()
+        loss = accumulate_gradients(trained, arrays, loss_tokens=step.loss_tokens, ranks=ranks)
     return loss, [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]

@@ -172,7 +172,7 @@ def _refuse_other_kind(job: Job, run: str, checkpoint: Checkpoint, *, optimizer_
     theirs = checkpoint.identity
     for key, word, fix in (
         ("fingerprint", "tokenizer", f"a recipe packed with --tokenizer {theirs.get('tokenizer')}"),
-        ("model", "model", "the --model that the parent was trained with"),
+        ("model", "model", "the --model and --head that the parent was trained with"),
         *([("optimizer", "optimizer", f"--optimizer {theirs.get('optimizer')}")] if optimizer_kept else []),
     ):
         ours, held = job.identity[key], theirs.get(key)

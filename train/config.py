@@ -43,7 +43,7 @@ class TrainConfig:
     # what is kept
     checkpoint_every: int
     checkpoint_minutes: float | None
-    keep: int
+    keep: int | None
     keep_every: int | None
     # what is watched
     validate_every: int
@@ -65,7 +65,7 @@ def parse_config(argv: list[str]) -> TrainConfig:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="train/main.py",
+        prog="python train/main.py",
         description="Train exactly the rows of a recipe's plan. The same command again goes on where it stopped;"
         " --run-name alone does too: what a run was begun with is remembered.",
         epilog="torchrun --standalone --nproc_per_node=2 train/main.py --manifest --model tiny",
@@ -119,7 +119,7 @@ def _add_kept(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--checkpoint-every", type=count, default=100, metavar="STEPS", help="(default: 100; always at the end)")
     add("--checkpoint-minutes", type=positive, metavar="MINUTES", help="and after this long without one")
-    add("--keep", type=count, default=2, metavar="K", help="the newest K checkpoints stay (default: 2)")
+    add("--keep", type=count, metavar="K", help="the newest K checkpoints stay (default: 2)")
     add("--keep-every", type=count, metavar="STEPS", help="and those of every STEPS steps, for good")
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from dataprep.batch import Batch
+from train.head import UNCOUNTED
 from train.ranks import Ranks
 
 
@@ -33,6 +35,23 @@ def accumulate_gradients(trained: nn.Module, arrays: Sequence[np.ndarray], *, lo
             (summed * (ranks.world_size / n_counted)).backward()
         total += summed.detach()
     return ranks.sum_scalar(total) / n_counted
+
+
+def among_ranks(model: nn.Module, ranks: Ranks, batch: Batch, *, by_document: bool) -> nn.Module:
+    """`model`, and the gradients of several ranks averaged by DDP.
+
+    DDP lays its buckets anew after its first backward pass, in the order the gradients came; with them changes the
+    order in which three ranks or more are summed. A pass over nothing comes first, whose gradients are dropped: else
+    the first step after a resume is summed as no step of the run that was never killed was.
+    """
+    if ranks.world_size == 1:
+        return model
+    trained = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    shape = (1, batch.micro_batch, batch.seq_len)
+    nothing = (np.zeros(shape, np.int64), np.full(shape, UNCOUNTED), *([np.zeros(shape, np.int64)] * by_document))
+    accumulate_gradients(trained, nothing, loss_tokens=0, ranks=ranks)
+    trained.zero_grad()
+    return trained
 
 
 def precision(device: torch.device) -> torch.autocast:

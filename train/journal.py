@@ -52,10 +52,13 @@ class Journal:
             return
         line = json.dumps({"kind": kind, "attempt": self.attempt, **fields}, ensure_ascii=False, allow_nan=False)
         block = f"{line}\n".encode()
-        written = os.write(self._descriptor, block)
+        try:
+            written = os.write(self._descriptor, block)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._file)) from None  # os.write does not say where
         if written != len(block):  # a full disk: no half line may stay, for the end record comes after it
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "journal.jsonl")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
 
     def make_durable(self) -> None:
         """Wait until every record is on the disk."""

@@ -25,7 +25,7 @@ class Keeper:
 
     def __init__(self, job: Job, ranks: Ranks, journal: Journal, saved: Cursor) -> None:
         self._job, self._ranks, self._journal = job, ranks, journal
-        self._saver = Saver(job.checkpoints, job.identity, keep=job.config.keep, keep_every=job.config.keep_every)
+        self._saver = Saver(job.checkpoints, job.identity, keep=job.settings.keep, keep_every=job.settings.keep_every)
         self.saved = saved  # the newest cursor whose checkpoint was begun
         self._saved_at = time.monotonic()
 

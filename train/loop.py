@@ -14,7 +14,6 @@ from typing import NoReturn
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from dataprep.errors import DataError, EnvironmentProblem
 from dataprep.ledger import rows_in_weights
@@ -22,7 +21,7 @@ from train.beginning import Parent, find_checkpoint, find_parent
 from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_moments, load_weights
 from train.config import TrainConfig
 from train.ending import NEXT, end_again, has_ended, resume_command, sample, sample_lines
-from train.gradients import accumulate_gradients
+from train.gradients import accumulate_gradients, among_ranks
 from train.journal import Journal, Record
 from train.keeper import Keeper
 from train.kernels import choose_kernels
@@ -37,7 +36,7 @@ from train.progress import StepLines, header
 from train.ranks import Ranks, joined
 from train.records import checkpoint_record, end_record, speed, start_record, step_record
 from train.row_hash import print_row_hash
-from train.stopping import StopRequest, listening
+from train.stopping import StopRequest, listening, outliving_the_terminal
 from train.tracking import Tracker, open_tracker
 from train.validate import eval_records, is_judged, validate
 from train.validate import shown as shown_scores
@@ -45,7 +44,7 @@ from train.validate import shown as shown_scores
 
 def train(config: TrainConfig) -> int:
     """Train the plan from where the run stands to its end, to --tokens, or to a signal. Every rank runs this."""
-    with joined(config.device) as ranks:
+    with outliving_the_terminal(), joined(config.device) as ranks:
         job = ranks.agree(lambda: open_job(config, world_size=ranks.world_size))
         if config.print_row_hash:
             return print_row_hash(job, ranks)
@@ -72,8 +71,10 @@ class Attempt:
         self.resumed = ranks.gather(found)[0]
         self.cursor = self.resumed.cursor if self.resumed else Cursor()
         self.meter = Meter(journal.records, usd_per_hour=ranks.usd_per_hour(job.config.usd_per_hour))
-        ranks.agree(lambda: check_limits(job.config, self.meter) if ranks.is_first else None)
         self.last_row = job.last_row(self.cursor)
+        # What is finished costs nothing: asked again, it is told, whatever it took.
+        spends = ranks.is_first and not has_ended(journal.records, self.cursor, self.last_row)
+        ranks.agree(lambda: check_limits(job.config, self.meter) if spends else None)
         judged = ranks.gather(is_judged(journal.records, job.held_out, self.cursor))[0]
         self.judged = self.cursor if judged else None
         self.limit: str | None = None  # the flag that ended it
@@ -110,9 +111,9 @@ class Attempt:
                 interrupted = self._train_rows(stop)
                 self._save()
                 self.keeper.finish()
-            if not interrupted:
-                self._validate()
-                self._sample()
+                if not interrupted:  # bounded and soon over: who asks now gets the ordinary end
+                    self._validate()
+                    self._sample()
             status = "finished" if self.cursor.rows_done == self.job.recipe.plan_rows else "stopped"
         finally:
             self._end(status)
@@ -128,8 +129,7 @@ class Attempt:
         job, by_document = self.job, self.job.recipe.attention == "document"
         with answering_out_of_memory(self.model, self.optimizer, job.batch, by_document=by_document):
             choose_kernels(self.model, self.ranks, job.batch, compiled=job.config.compile, by_document=by_document)
-        many = self.ranks.world_size > 1
-        return DistributedDataParallel(self.model, gradient_as_bucket_view=True) if many else self.model
+            return among_ranks(self.model, self.ranks, job.batch, by_document=by_document)
 
     def _open_tracker(self) -> Tracker:
         kind = self.job.config.track if self.ranks.is_first else "none"
@@ -227,8 +227,8 @@ class Attempt:
             f"step {after.step} is not finite and was not taken; the weights of step {self.cursor.step} are kept",
             seen=f"loss {loss}, gradient norm {grad_norm}, rows {self.cursor.rows_done} to {after.rows_done}",
             wanted="finite numbers",
-            fix=f"python -m dataprep.explain --run {self.job.run} --step {after.step} shows the rows;"
-            f" {again} --learning-rate {self.job.settings.peak_rate / 2:g} goes on",
+            fix=f"python -m dataprep.explain --run {self.job.run} --step {after.step}  # its rows; to go on:"
+            f" {again} --learning-rate {self.job.settings.peak_rate / 2:g}",
         )
 
     # ---- what is kept

@@ -92,7 +92,7 @@ def open_job(config: TrainConfig, *, world_size: int) -> Job:
         seq_len=recipe.seq_len,
         world_size=world_size,
         batch_tokens=settings.batch_tokens,
-        micro_batch=config.micro_batch,
+        micro_batch=config.micro_batch or _micro_batch_before(settings, world_size),
     )
     _check_budget(config, recipe, batch)
     vocab = _open_vocab(paths, recipe)
@@ -106,6 +106,15 @@ def open_job(config: TrainConfig, *, world_size: int) -> Job:
         vocab=vocab,
         batch=batch,
     )
+
+
+def _micro_batch_before(settings: Settings, world_size: int) -> int | None:
+    """The one this run was trained with on as many ranks, at as much to a step: it is known to fit."""
+    before = settings.begun
+    if before is None or before["world_size"] != world_size:
+        return None
+    same_step = settings.batch_tokens == before["batch_rows"] * before["seq_len"]
+    return before["micro_batch"] if same_step else None
 
 
 def _find_manifest(manifest: Path | None) -> Paths:

@@ -65,7 +65,11 @@ def _plan(recipe: Recipe) -> str:
 
 
 class StepLines:
-    """Says a line when the last is old enough. Loss (by counted target) and speed are means since the last line."""
+    """Says a line when the last is old enough. Loss (by counted target) and speed are means since the last line.
+
+    Speed is that of the steps, as in the journal: a validation or a save between them is no slower training. The time
+    left does count these, but for the validation of a parent's weights: the first step begins the clock.
+    """
 
     def __init__(self, job: Job, cursor: Cursor, ranks: Ranks, meter: Meter) -> None:
         self._say, self._meter = ranks.say, meter
@@ -73,31 +77,32 @@ class StepLines:
         self._n_steps = cursor.step + -(-(self._last_row - cursor.rows_done) // job.batch.rows)
         self._vram = VramSlope()
         self._started = self._printed = time.monotonic()
-        self._tokens, self._counted, self._loss = 0, 0, 0.0
+        self._tokens, self._counted, self._loss, self._seconds = 0, 0, 0.0, 0.0
 
     def add(self, record: dict[str, Any], cursor: Cursor) -> None:
         """Take in one step; print if it is time, and always the first and the last."""
         now = time.monotonic()
+        is_first = cursor.tokens_done - self._first_tokens == record["tokens"]
+        self._started = now - record["seconds"] if is_first else self._started
         self._tokens += record["tokens"]
+        self._seconds += record["seconds"]
         self._counted += record["loss_tokens"]
         self._loss += record["loss"] * record["loss_tokens"]
         self._vram.add(cursor.step, record["vram_allocated"])
         least, most = _QUIET_SECONDS
         quiet = min(max((now - self._started) / _QUIET_SHARE, least), most)
-        is_end = self._tokens == cursor.tokens_done - self._first_tokens or cursor.rows_done == self._last_row
-        if is_end or now - self._printed >= quiet:
+        if is_first or cursor.rows_done == self._last_row or now - self._printed >= quiet:
             self._say(self._line(record, cursor, now))
-            self._printed, self._tokens, self._counted, self._loss = now, 0, 0, 0.0
+            self._printed, self._tokens, self._counted, self._loss, self._seconds = now, 0, 0, 0.0, 0.0
 
     def _line(self, record: dict[str, Any], cursor: Cursor, now: float) -> str:
-        seconds = max(now - self._printed, 1e-9)
         eta = self._eta(cursor, now)
         parts = [
             f"step {cursor.step}/{self._n_steps} {100 * cursor.rows_done / self._last_row:.1f}%",
             f"loss {self._loss / max(self._counted, 1):.3f}",
             f"lr {record['lr']:.1e}".replace("e-0", "e-"),
             f"gn {record['grad_norm']:.2f}",
-            f"{self._tokens / seconds:,.0f} tok/s",
+            f"{self._tokens / max(self._seconds, 1e-9):,.0f} tok/s",
             "" if record["mfu"] is None else f"mfu {100 * record['mfu']:.1f}%",
             f"{shortened(cursor.tokens_done)} tok",
             self._vram.shown(record),

@@ -8,6 +8,7 @@ Holds: one process uses no process group; several prove that sums come back befo
 import contextlib
 import gc
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _TIMEOUT = timedelta(minutes=10)  # the others wait this long while the first ra
 _ARRIVAL_S = 120.0  # torch is loaded from a cold or distant disk on one machine, and from memory on another
 _ANSWER_S = 20.0  # once all have arrived
 _STAGGER_S = 1.0  # torchrun ends the ranks after the first that leaves: so one tells the problem, not all
+_GONE = re.compile(r"[Cc]onnection (closed|reset) by (remote )?peer|remote process exited")  # as gloo and NCCL say it
 Prepared = TypeVar("Prepared")
 
 
@@ -120,6 +122,10 @@ def joined(device_name: str | None) -> Iterator[Ranks]:
     try:
         yield Ranks(rank=rank, world_size=world_size, device=device)
         dist.barrier()  # a rank that leaves while the first still saves is taken for a crash now and then
+    except RuntimeError as error:
+        if not _GONE.search(str(error)):
+            raise
+        raise _peer_gone(error) from None
     finally:
         gc.collect()  # a model wrapped by DDP holds on to the group, whose threads must end before the process does
         dist.destroy_process_group()
@@ -169,6 +175,15 @@ def _unanswered(device: torch.device, world_size: int, seen: str) -> Environment
         seen=seen,
         wanted="a first all-reduce that comes back",
         fix=f"python -m train.doctor --nccl   # finds which to export of {known_cures(backend)}",
+    )
+
+
+def _peer_gone(error: RuntimeError) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        "another rank is gone, so this one leaves: what that rank says is the cause; if nothing, it was killed",
+        seen=str(error).partition("\n")[0][-160:],
+        wanted="every rank, to the end",
+        fix="dmesg | tail   # was memory short? Then the same command goes on from the newest checkpoint",
     )
 
 

@@ -33,6 +33,8 @@ def start_record(job: Job, ranks: Ranks, cursor: Cursor, n_parameters: int, pare
         "batch_rows": job.batch.rows,
         "micro_batch": job.batch.micro_batch,
         "accumulation": job.batch.accumulation,
+        "keep": job.settings.keep,
+        "keep_every": job.settings.keep_every,
         "preset": job.settings.model,
         "schedule": job.settings.schedule,
         "learning_rate": job.settings.peak_rate,

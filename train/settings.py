@@ -16,10 +16,12 @@ from train.config import TrainConfig
 from train.runs.trash import refuse_trashed
 from train.stages import STAGES, Stage
 
+DEFAULT_KEEP = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides the losses, besides the recipe's rows."""
+    """What decides the losses, besides the recipe's rows; and what a resumed run must not lose for want of a flag."""
 
     run: str
     recipe: str
@@ -31,6 +33,8 @@ class Settings:
     peak_rate: float
     seed: int
     batch_tokens: int | None  # None: the preset's
+    keep: int
+    keep_every: int | None
     begun: Record | None  # the start of the run's last attempt; None for a new run
 
     @property
@@ -71,6 +75,8 @@ def choose_settings(config: TrainConfig, paths: Paths) -> Settings:
         peak_rate=config.learning_rate or was.get("learning_rate", preset.learning_rate * stage.rate_factor),
         seed=was.get("seed", 1) if config.seed is None else config.seed,
         batch_tokens=config.batch_tokens or (was["batch_rows"] * was["seq_len"] if begun else None),
+        keep=config.keep or was.get("keep") or DEFAULT_KEEP,
+        keep_every=config.keep_every or was.get("keep_every"),
         begun=begun,
     )
 

@@ -42,6 +42,19 @@ class StopRequest:
 
 
 @contextlib.contextmanager
+def outliving_the_terminal() -> Iterator[None]:
+    """From the first minute on: who goes home while it compiles finds it training in the morning."""
+    if _UNDER_TORCHRUN:  # whose SIGHUP is a wish to end, and kills where it is not heard
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextlib.contextmanager
 def listening() -> Iterator[StopRequest]:
     """Turn signals into a StopRequest while the block runs."""
     stop = StopRequest()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dataprep.errors import EnvironmentProblem
+from train import ranks
 from train.preflight import CURES, Trial, Variables, find_cure, try_in_children
 from train.ranks import joined
 
@@ -34,7 +35,8 @@ if where == "refused":
     ranks._first_sum = refused
 before = time.monotonic()
 with ranks.joined("cpu") as joined:
-    print("joined", joined.rank, f"{time.monotonic() - before:.3f}", flush=True)
+    sys.stdout.write(f"joined {joined.rank} {time.monotonic() - before:.3f}\\n")  # in one write: two ranks share a pipe
+    sys.stdout.flush()
     assert joined.sum_counts(1) == [2]
 """
 # A rank that never answers unless it is cured, and that has a child of its own, as a real one may.
@@ -218,3 +220,21 @@ def test_a_message_nobody_can_read_does_not_keep_the_process() -> None:
         assert child.stderr
         child.stderr.close()
         assert child.wait(timeout=20) == 5
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("[pair.cc:553] Connection closed by peer [127.0.0.1]:8334. GLHF!", EnvironmentProblem),
+        ("a defect", RuntimeError),
+    ],
+)
+def test_a_rank_whose_peer_is_gone_says_so_in_three_lines_and_hides_no_other_error(
+    monkeypatch: pytest.MonkeyPatch, said: str, kind: type[Exception]
+) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ranks, "_join_group", lambda *_: None)
+    monkeypatch.setattr(ranks.dist, "destroy_process_group", lambda: None)
+    with pytest.raises(kind, match="another rank is gone" if kind is EnvironmentProblem else said), joined("cpu"):
+        raise RuntimeError(said)

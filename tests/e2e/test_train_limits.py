@@ -1,7 +1,11 @@
 """What a run remembers when it goes on, and what makes it stop: dollars, hours, numbers that are not finite."""
 
+import os
 import re
 import shutil
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,17 @@ def test_the_runs_name_alone_goes_on_as_it_was_begun(root: Path) -> None:
     kept = ("recipe", "preset", "model", "seed", "optimizer", "schedule", "learning_rate", "batch_rows", "stage")
     assert {key: second[key] for key in kept} == {key: first[key] for key in kept}
     assert (first["seed"], first["learning_rate"], first["recipe"]) == (3, 2e-3, "mix")
+
+
+def test_the_runs_name_alone_keeps_the_checkpoints_that_were_to_stay_and_the_micro_batch(root: Path) -> None:
+    kept = ("--checkpoint-every", "5", "--keep", "3", "--keep-every", "10", "--micro-batch", "2")
+    here(*FLAGS, "--recipe", "mix", "--run", "base", *kept, *TWENTY_STEPS)
+    here("--manifest", "--run", "base", "--device", "cpu", "--tokens", "15360", "--checkpoint-every", "5")
+    folders = sorted(folder.name for folder in (root / "runs" / "base" / "checkpoints").iterdir())
+    assert folders == [f"step_{step:08}" for step in (10, 20, 25, 30)]
+    assert [start["micro_batch"] for start in records(root, "base", "start")] == [2, 2]
+    here("--manifest", "--run", "base", "--device", "cpu", "--tokens", "17920", "--keep", "1")
+    assert not (root / "runs" / "base" / "checkpoints" / "step_00000025").exists(), "what is asked now wins"
 
 
 def test_a_child_is_of_its_parents_model_unless_another_is_asked(root: Path) -> None:
@@ -75,6 +90,28 @@ def test_a_limit_stops_with_a_checkpoint_and_is_refused_once_it_is_gone(
     assert losses(root, "dear") == losses(root, "plain")
 
 
+@pytest.mark.usefixtures("root")
+def test_a_finished_run_asked_again_is_told_whatever_it_took() -> None:
+    here(*FLAGS, "--recipe", "mix", "--run", "done", *TWENTY_STEPS)
+    again = here(*FLAGS, "--recipe", "mix", "--run", "done", *TWENTY_STEPS, "--max-hours", "1e-9")
+    assert "nothing is left to train" in again
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_who_stops_a_run_in_its_last_seconds_or_hangs_up_before_it_trains_changes_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def struck(honest: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: (os.kill(os.getpid(), number), honest(*given))[1]
+
+    if number == signal.SIGHUP:
+        monkeypatch.setattr(Attempt, "_made_ready", struck(Attempt._made_ready))
+    monkeypatch.setattr(Attempt, "_sample", struck(Attempt._sample))
+    assert "stopped at step 2;" in here(*FLAGS, "--recipe", "mix", "--run", "struck", "--tokens", "1024")
+    assert [end["status"] for end in records(root, "struck", "end")] == ["stopped"]
+    assert len(records(root, "struck", "sample")) == 1
+
+
 def test_dollars_without_a_price_are_refused_and_leave_no_run(root: Path) -> None:
     with pytest.raises(UsageError, match="needs a price"):
         here(*FLAGS, "--recipe", "mix", "--run", "dear", "--max-usd", "10")
@@ -104,10 +141,26 @@ def test_a_step_that_is_not_finite_leaves_a_checkpoint_and_says_which_rows(
         here(*FLAGS, "--recipe", "mix", "--run", "bad")
     assert "step 8 is not finite and was not taken; the weights of step 7 are kept" in str(raised.value)
     assert "rows 56 to 64" in str(raised.value)
-    assert "python -m dataprep.explain --run bad --step 8" in str(raised.value)
+    assert raised.value.fix.startswith("python -m dataprep.explain --run bad --step 8  #"), (
+        "as a whole it can be pasted"
+    )
+    assert raised.value.fix.endswith("--learning-rate 0.0015")
     kept, wanted = weights(root, "bad"), weights(root, "good")
     assert all(bool((kept[name] == wanted[name]).all()) for name in wanted)
     monkeypatch.undo()
     settle(monkeypatch, root)
     here(*FLAGS, "--recipe", "mix", "--run", "bad", "--learning-rate", "1e-3", *TWENTY_STEPS)
     assert records(root, "bad", "start")[-1]["step"] == 7
+
+
+def test_the_speed_and_the_time_left_are_of_the_steps_not_of_the_validation_before_them(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Attempt._validate
+    here(*FLAGS, "--recipe", "mix", "--run", "base", "--tokens", "512")
+    monkeypatch.setattr(Attempt, "_validate", lambda self: (time.sleep(1), honest(self))[1])
+    printed = here(*FLAGS, "--recipe", "mix", "--run", "child", "--parent", "base", *TWENTY_STEPS)
+    first = next(line for line in printed.splitlines() if line.startswith("step 1/"))
+    (tokens_per_s,) = re.findall(r"([\d,]+) tok/s", first)
+    assert int(tokens_per_s.replace(",", "")) == round(records(root, "child", "step")[0]["tokens_per_s"])
+    assert int(re.findall(r"eta (\d+)s", first)[0]) < 19, "a second for each of 19 steps, if the wait were counted"

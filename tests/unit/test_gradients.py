@@ -1,5 +1,6 @@
 """One step's gradients, by real processes, against one naive pass over everything: equal to 1e-6 in float64."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,13 @@ def test_gradients_are_those_of_one_naive_pass_however_the_step_is_split(world_s
         assert len(gradients) == len(wanted)
         for found, gradient in zip(gradients, wanted, strict=True):
             assert float((found - gradient).norm()) < 1e-6 * float(gradient.norm())
+
+
+def test_three_ranks_sum_their_first_step_as_every_later_one(tmp_path: Path) -> None:
+    first = step(n_rows=12, capacity=12, micro_batch=2, documents=True)
+    (_, at_first), (_, later) = trained_by(3, [first, replace(first, times=3)], tmp_path)
+    for gradient, again in zip(at_first, later, strict=True):
+        assert torch.equal(gradient, again)  # to the bit: a resumed run's first step is a later one of the undisturbed
 
 
 def test_a_step_in_which_nothing_counts_has_no_gradient(tmp_path: Path) -> None:

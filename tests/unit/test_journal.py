@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,19 @@ def test_a_rank_that_is_not_the_first_keeps_nothing(tmp_path: Path) -> None:
     journal.make_durable()
     journal.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_that_cannot_be_written_says_where_it_lies(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "journal.jsonl"
+    journal = Journal(file)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, limit[1]))
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError) as full:  # noqa: PT011 -- its file name is the match
+                journal.write("note", text="x" * 40)
+            assert full.value.filename == str(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    journal.close()
+    assert not file.exists()
