@@ -179,8 +179,8 @@ def _refuse_other_kind(job: Job, run: str, checkpoint: Checkpoint, *, optimizer_
         if ours != held:
             raise DataError(
                 f"the parent {_at(run, checkpoint.cursor.step)} has another {word}",
-                seen=f"{key} {_short(held)}",
-                wanted=_short(ours),
+                seen=f"{key} {_short(held, ours)}",
+                wanted=_short(ours, held),
                 fix=f"{fix}; or a parent of this {word}",
             )
 
@@ -209,12 +209,15 @@ def _refuse_other(job: Job, held: dict[str, Any], where: str) -> None:
         if held.get(key) != ours:
             raise DataError(
                 f"run {job.run!r} was trained with another {key} ({where})",
-                seen=f"{key} {_short(ours)}",
-                wanted=_short(held.get(key)),
+                seen=f"{key} {_short(ours, held.get(key))}",
+                wanted=_short(held.get(key), ours),
                 fix="train it as a run of its own: --run-name NAME; or bring back what it was trained with",
             )
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, other: Any = None) -> str:
+    """A hash by its beginning; of a shape, what is not as in `other`."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items() if other.get(key) != part)
     text = str(value)
     return f"{text[:12]}…" if len(text) == 64 else text  # noqa: PLR2004 -- a sha256

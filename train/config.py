@@ -41,15 +41,15 @@ class TrainConfig:
     max_hours: float | None
     usd_per_hour: float | None
     # what is kept
-    checkpoint_every: int
+    checkpoint_every: int | None
     checkpoint_minutes: float | None
     keep: int | None
     keep_every: int | None
     # what is watched
-    validate_every: int
-    validate_rows: int
-    prompt: str
-    track: str
+    validate_every: int | None
+    validate_rows: int | None
+    prompt: str | None
+    track: str | None
     # where
     device: str | None
     compile: bool
@@ -117,7 +117,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
 
 def _add_kept(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--checkpoint-every", type=count, default=100, metavar="STEPS", help="(default: 100; always at the end)")
+    add("--checkpoint-every", type=count, metavar="STEPS", help="(default: 100; always at the end)")
     add("--checkpoint-minutes", type=positive, metavar="MINUTES", help="and after this long without one")
     add("--keep", type=count, metavar="K", help="the newest K checkpoints stay (default: 2)")
     add("--keep-every", type=count, metavar="STEPS", help="and those of every STEPS steps, for good")
@@ -125,13 +125,7 @@ def _add_kept(group: argparse._ArgumentGroup) -> None:
 
 def _add_watched(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add(
-        "--validate-every",
-        type=count,
-        default=250,
-        metavar="STEPS",
-        help="held-out loss (default: 250, and at the end)",
-    )
-    add("--validate-rows", type=count, default=64, metavar="ROWS", help="held-out rows per source (default: 64)")
-    add("--prompt", type=unicode_text, default="The", metavar="TEXT", help="what the final sample goes on from")
-    add("--track", choices=TRACKERS, default="none", help="also log to trackio or wandb, offline first (default: none)")
+    add("--validate-every", type=count, metavar="STEPS", help="held-out loss (default: 250; always at the end)")
+    add("--validate-rows", type=count, metavar="ROWS", help="held-out rows per source (default: 64)")
+    add("--prompt", type=unicode_text, metavar="TEXT", help="what the final sample goes on from (default: The)")
+    add("--track", choices=TRACKERS, help="also log to trackio or wandb, offline first (default: none)")

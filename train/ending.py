@@ -29,7 +29,7 @@ def resume_command(job: Job, *, world_size: int, limit: str | None = None) -> st
 
 def sample(job: Job, model: GPT) -> Record:
     """Let the model speak once: as an assistant where it learnt from what one says."""
-    prompt = job.config.prompt
+    prompt = job.routine.prompt
     completion = complete(model, job.vocab, prompt, seed=job.settings.seed, chat=job.is_chat)
     return {"prompt": prompt, "completion": completion}
 

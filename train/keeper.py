@@ -25,14 +25,14 @@ class Keeper:
 
     def __init__(self, job: Job, ranks: Ranks, journal: Journal, saved: Cursor) -> None:
         self._job, self._ranks, self._journal = job, ranks, journal
-        self._saver = Saver(job.checkpoints, job.identity, keep=job.settings.keep, keep_every=job.settings.keep_every)
+        self._saver = Saver(job.checkpoints, job.identity, keep=job.routine.keep, keep_every=job.routine.keep_every)
         self.saved = saved  # the newest cursor whose checkpoint was begun
         self._saved_at = time.monotonic()
 
     @property
     def is_overdue(self) -> bool:
         """Whether --checkpoint-minutes have passed without a checkpoint, by the first rank's clock alone."""
-        minutes = self._job.config.checkpoint_minutes
+        minutes = self._job.routine.checkpoint_minutes
         return bool(minutes and self._ranks.is_first and time.monotonic() - self._saved_at >= 60 * minutes)
 
     def save(self, cursor: Cursor, model: nn.Module, optimizer: Optimizer) -> None:

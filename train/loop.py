@@ -70,11 +70,11 @@ class Attempt:
         found = ranks.agree(lambda: find_checkpoint(job, journal.records) if ranks.is_first else None)
         self.resumed = ranks.gather(found)[0]
         self.cursor = self.resumed.cursor if self.resumed else Cursor()
-        self.meter = Meter(journal.records, usd_per_hour=ranks.usd_per_hour(job.config.usd_per_hour))
+        self.meter = Meter(journal.records, usd_per_hour=ranks.usd_per_hour(job.routine.usd_per_hour))
         self.last_row = job.last_row(self.cursor)
         # What is finished costs nothing: asked again, it is told, whatever it took.
         spends = ranks.is_first and not has_ended(journal.records, self.cursor, self.last_row)
-        ranks.agree(lambda: check_limits(job.config, self.meter) if spends else None)
+        ranks.agree(lambda: check_limits(job.routine, self.meter) if spends else None)
         judged = ranks.gather(is_judged(journal.records, job.held_out, self.cursor))[0]
         self.judged = self.cursor if judged else None
         self.limit: str | None = None  # the flag that ended it
@@ -102,8 +102,8 @@ class Attempt:
             self.ranks.say(end_again(self.job, self.journal.records, self.cursor))
             return 0
 
-        self.trained = self._made_ready()
         self.tracker = self.ranks.agree(self._open_tracker)
+        self.trained = self._made_ready()
         self._begin()
         status = "failed"
         try:
@@ -132,7 +132,7 @@ class Attempt:
             return among_ranks(self.model, self.ranks, job.batch, by_document=by_document)
 
     def _open_tracker(self) -> Tracker:
-        kind = self.job.config.track if self.ranks.is_first else "none"
+        kind = self.job.routine.track if self.ranks.is_first else "none"
         return open_tracker(kind, self.job.run, self._start_record(), self.job.folder)
 
     # ---- the training itself
@@ -145,7 +145,7 @@ class Attempt:
         with contextlib.closing(ahead):
             while self.cursor.rows_done < self.last_row:
                 # A parent's weights are judged as they come, by what this run counts: the two are comparable then.
-                if self.cursor.step % job.config.validate_every == 0 and (self.cursor.step or self.parent):
+                if self.cursor.step % job.routine.validate_every == 0 and (self.cursor.step or self.parent):
                     self._validate()
                 record = self._step(ahead, stop)
                 if record is None:
@@ -153,7 +153,7 @@ class Attempt:
                 if ranks.is_first:
                     lines.add(record, self.cursor)
                     self.tracker.log(self.cursor.step, {**record, "tokens_done": self.cursor.tokens_done})
-                if self.overdue or self.cursor.step % job.config.checkpoint_every == 0:
+                if self.overdue or self.cursor.step % job.routine.checkpoint_every == 0:
                     self._save()
         return False
 
@@ -208,7 +208,7 @@ class Attempt:
     def _passes_limit(self) -> bool:
         """Whether another step would pass --max-usd or --max-hours, by the first rank's clock."""
         if self.ranks.is_first:
-            self.limit = self.meter.passed(self.job.config, ahead_seconds=self.step_seconds)
+            self.limit = self.meter.passed(self.job.routine, ahead_seconds=self.step_seconds)
         return self.limit is not None
 
     def _accumulate_gradients(self, rows: RankRows, loss_tokens: int) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from dataprep.errors import BudgetError, UsageError
 from dataprep.ledger import Record
-from train.config import TrainConfig
+from train.routine import Routine
 
 
 class Meter:
@@ -42,13 +42,13 @@ class Meter:
         """Of the whole run, that much later."""
         return None if self.usd is None or self.usd_per_hour is None else self.usd + seconds / 3600 * self.usd_per_hour
 
-    def passed(self, config: TrainConfig, *, ahead_seconds: float = 0.0) -> str | None:
+    def passed(self, routine: Routine, *, ahead_seconds: float = 0.0) -> str | None:
         """The limit that is passed `ahead_seconds` from now, as the flag that set it."""
         hours = self.hours + ahead_seconds / 3600
-        if config.max_hours is not None and hours > config.max_hours:
-            return f"--max-hours {config.max_hours:g}"
-        if config.max_usd is not None and hours * (self.usd_per_hour or 0.0) > config.max_usd:
-            return f"--max-usd {config.max_usd:g}"
+        if routine.max_hours is not None and hours > routine.max_hours:
+            return f"--max-hours {routine.max_hours:g}"
+        if routine.max_usd is not None and hours * (self.usd_per_hour or 0.0) > routine.max_usd:
+            return f"--max-usd {routine.max_usd:g}"
         return None
 
     def __str__(self) -> str:
@@ -66,16 +66,16 @@ def seconds_taken(records: Sequence[Record]) -> float:
     return sum((counted | stated).values())
 
 
-def check_limits(config: TrainConfig, meter: Meter) -> None:
+def check_limits(routine: Routine, meter: Meter) -> None:
     """Refuse limits that cannot be kept, before a model is built. Raises UsageError or BudgetError."""
-    if config.max_usd is not None and meter.usd_per_hour is None:
+    if routine.max_usd is not None and meter.usd_per_hour is None:
         raise UsageError(
             "--max-usd needs a price, and none is known for this device",
-            seen=f"--max-usd {config.max_usd:g}",
+            seen=f"--max-usd {routine.max_usd:g}",
             wanted="what one device costs in an hour",
             fix="add --usd-per-hour USD",
         )
-    passed = meter.passed(config)
+    passed = meter.passed(routine)
     if passed:
         raise BudgetError(
             f"this run has already taken what {passed} allows",

@@ -18,6 +18,7 @@ from train.checkpoint import Cursor
 from train.config import TrainConfig
 from train.heldout import HeldOutRows, open_held_out
 from train.loader import Loader
+from train.routine import Routine
 from train.settings import Settings, choose_settings
 
 
@@ -33,6 +34,11 @@ class Job:
     vocab: Vocab  # for the sample
     batch: Batch
     settings: Settings
+
+    @property
+    def routine(self) -> Routine:
+        """What the run does beside its steps."""
+        return self.settings.routine
 
     @property
     def run(self) -> str:
@@ -102,7 +108,7 @@ def open_job(config: TrainConfig, *, world_size: int) -> Job:
         paths=paths,
         recipe=recipe,
         loader=Loader(paths, recipe),
-        held_out=open_held_out(paths, recipe, vocab, config.validate_rows),
+        held_out=open_held_out(paths, recipe, vocab, settings.routine.validate_rows),
         vocab=vocab,
         batch=batch,
     )

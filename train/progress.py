@@ -32,7 +32,7 @@ def header(job: Job, cursor: Cursor, ranks: Ranks, n_parameters: int, parent: Pa
     kept = "weights and optimizer" if parent and parent.optimizer_kept else "weights"
     begin = f"row 0, {kept} of {parent.run} at step {parent.step:,}" if parent else "row 0"
     cost = expected(job, cursor, ranks).cost_sentence
-    warning = "" if job.config.usd_per_hour else f" ({gpu_table().warning})"
+    warning = "" if job.routine.usd_per_hour else f" ({gpu_table().warning})"
     lines = {
         "run": f"{job.run} ({job.settings.stage_name}) on {ranks.hardware}",
         "model": f"{job.settings.model}: {n_parameters:,} parameters, {shape.n_layers} layers of width {shape.width}",
@@ -40,7 +40,8 @@ def header(job: Job, cursor: Cursor, ranks: Ranks, n_parameters: int, parent: Pa
         "step": job.batch.product,
         "steps": f"{n_full:,} of {rows:,} rows{remainder}, to row {last_row:,}",
         "cost": f"{cost}{warning}" if cost else "",
-        "judge": job.held_out.summary(job.config.validate_every),
+        "limits": job.routine.limits,
+        "judge": job.held_out.summary(job.routine.validate_every),
         "from": f"step {cursor.step}: {done}" if cursor.step else begin,
     }
     return "\n".join(f"{name:6} {text}" for name, text in lines.items() if text)
@@ -53,7 +54,7 @@ def expected(job: Job, cursor: Cursor, ranks: Ranks) -> RunEstimate:
         batch=job.batch,
         model=count_model(job.settings.shape, job.recipe.vocab_size),
         gpu=ranks.gpu,
-        usd_per_hour=job.config.usd_per_hour,
+        usd_per_hour=job.routine.usd_per_hour,
     )
 
 

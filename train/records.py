@@ -5,6 +5,7 @@ Holds: tokens are counted from rows, and `step` counts steps done: a first step 
 {"step": 1, "row_from": 0, "row_to": 8, "tokens": 512, "loss_tokens": 512, "loss": 6.2, "lr": 0.001, …}
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -33,8 +34,7 @@ def start_record(job: Job, ranks: Ranks, cursor: Cursor, n_parameters: int, pare
         "batch_rows": job.batch.rows,
         "micro_batch": job.batch.micro_batch,
         "accumulation": job.batch.accumulation,
-        "keep": job.settings.keep,
-        "keep_every": job.settings.keep_every,
+        "routine": asdict(job.settings.routine),
         "preset": job.settings.model,
         "schedule": job.settings.schedule,
         "learning_rate": job.settings.peak_rate,

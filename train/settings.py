@@ -13,15 +13,14 @@ from dataprep.paths import Paths
 from dataprep.recipe import newest_recipe
 from dataprep.shapes import PRESETS, ModelShape, Preset
 from train.config import TrainConfig
+from train.routine import Routine, choose_routine
 from train.runs.trash import refuse_trashed
 from train.stages import STAGES, Stage
-
-DEFAULT_KEEP = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides the losses, besides the recipe's rows; and what a resumed run must not lose for want of a flag."""
+    """What decides the losses, besides the recipe's rows; and the routine around the steps."""
 
     run: str
     recipe: str
@@ -33,8 +32,7 @@ class Settings:
     peak_rate: float
     seed: int
     batch_tokens: int | None  # None: the preset's
-    keep: int
-    keep_every: int | None
+    routine: Routine
     begun: Record | None  # the start of the run's last attempt; None for a new run
 
     @property
@@ -75,8 +73,7 @@ def choose_settings(config: TrainConfig, paths: Paths) -> Settings:
         peak_rate=config.learning_rate or was.get("learning_rate", preset.learning_rate * stage.rate_factor),
         seed=was.get("seed", 1) if config.seed is None else config.seed,
         batch_tokens=config.batch_tokens or (was["batch_rows"] * was["seq_len"] if begun else None),
-        keep=config.keep or was.get("keep") or DEFAULT_KEEP,
-        keep_every=config.keep_every or was.get("keep_every"),
+        routine=choose_routine(config, was.get("routine", {})),
         begun=begun,
     )
 

@@ -17,7 +17,7 @@ from dataprep.decoded import Run as Shown
 from dataprep.errors import DataError, QuernError, UsageError
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
-from train import runs
+from train.runs import __main__ as runs
 
 END = "<|endoftext|>"
 

@@ -163,7 +163,7 @@ def test_killed_twice_and_torn_a_run_ends_as_if_undisturbed(root: Path) -> None:
     assert records(root, "whole", "step")[-1]["row_to"] % 8, "the plan's last step is meant to be uneven"
 
     killed = ("--run", "killed", *every)
-    assert disturbed(root, "kill", "23", *killed).returncode == -9
+    assert disturbed(root, "kill", "29", *killed).returncode == -9
     with (root / "runs" / "killed" / "journal.jsonl").open("a") as journal:
         journal.write('{"kind": "step", "att')
     # This time between a checkpoint's rename and its record in the journal.
@@ -179,7 +179,7 @@ def test_killed_twice_and_torn_a_run_ends_as_if_undisturbed(root: Path) -> None:
         r for r in steps_with_weights(read_journal(root / "runs/killed/journal.jsonl").records) if not r["in_weights"]
     ]
     # Steps after 30 may be computed while its checkpoint is written; how many is the disk's affair.
-    assert [record["step"] for record in lost if record["step"] <= 30] == [21, 22, 23]
+    assert [record["step"] for record in lost if record["step"] <= 30] == list(range(21, 30))
     assert [record["status"] for record in records(root, "killed", "end")] == ["finished"]
     assert records(root, "killed", "end")[0]["step"] == n_steps
 

@@ -3,8 +3,9 @@
 import pytest
 
 from dataprep.errors import BudgetError, UsageError
-from train.config import TrainConfig, parse_config
+from train.config import parse_config
 from train.meter import Meter, check_limits, seconds_taken
+from train.routine import Routine, choose_routine
 
 RECORDS = [
     {"kind": "step", "attempt": 1, "seconds": 10.0},
@@ -14,8 +15,8 @@ RECORDS = [
 ]
 
 
-def config(*flags: str) -> TrainConfig:
-    return parse_config(["--manifest", *flags])
+def config(*flags: str) -> Routine:
+    return choose_routine(parse_config(["--manifest", *flags]), {})
 
 
 @pytest.fixture
