@@ -1,6 +1,6 @@
 """Ours: a plan of 100 billion tokens, from receipts and document ends to a published parquet file.
 
-Timed: `make_plan` and `publish_plan`, as `python -m dataprep.pack` calls them. Left out: the recipe's few lines.
+Timed: `decide_plan` and `publish_plan`, as `python -m dataprep.pack` calls them. Left out: the recipe's few lines.
 Checked here: per source, tokens = in the plan + left over; the rows' own hash, read back from the published file.
 """
 
@@ -23,15 +23,16 @@ from held import VOCAB, request
 def main() -> None:
     """Plan, publish, check, tell."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--shards", type=int, required=True)
     parser.add_argument("--strategy", required=True)
     parser.add_argument("--work", type=Path, required=True)
     args = parser.parse_args()
-    (args.work / "data").symlink_to(args.root / "data")
+    (args.work / "data").symlink_to(args.data / f"shards-{args.shards}" / "data")
     paths = Paths(root=args.work)
     asked = request([30, 70], seq_len=2048, strategy=args.strategy)
     began = time.perf_counter()
-    recipe, segments = planner.make_plan(paths, VOCAB, asked, "bench")
+    recipe, segments = planner.decide_plan(paths, VOCAB, asked, "bench")
     planned = time.perf_counter() - began
     plan_bytes, plan_sha256 = plan.publish_plan(paths, "bench", segments, recipe.shards)
     seconds = time.perf_counter() - began
