@@ -15,34 +15,43 @@ from dataprep.request import Request
 from dataprep.rows import ShardText
 
 
-def count_part(part: Segments, texts: Sequence[ShardText], request: Request, seen: Pieces) -> dict[str, int]:
+def count_part(
+    part: Segments, texts: Sequence[ShardText], request: Request, seen: Pieces, *, times: np.ndarray | None = None
+) -> dict[str, int]:
     """Counts of RecipeSource that the plan itself can tell; repeats count each time, `unique_tokens` once.
 
-    `seen` is what was excluded as seen, each token once: what a cut dropped ends where that begins.
+    `seen` is what was excluded as seen, each token once: what a cut dropped ends where that begins. `times` says how
+    often each row of `part` is in the plan; without it, `part` is the plan's own segments, once each.
     """
-    plan_rows, tokens = len(np.unique(part.row)), int(part.length.sum(dtype=np.int64))
-    documents = [packing.count_documents(part[part.shard == i], texts[i].ends) for i in np.unique(part.shard).tolist()]
-    masked = request.loss == "assistant"
-    loss = intervals.loss_counts(part, lambda i: texts[i].loss) if masked else part.length
-    truncated = request.long == "truncate" and request.strategy != "concat"
-    return {
-        "plan_rows": plan_rows,
-        "tokens": tokens,
-        "unique_tokens": int(intervals.covered_tokens(part, len(texts)).sum()),
-        "loss_tokens": int(loss.sum(dtype=np.int64)),
-        "pad_tokens": plan_rows * request.seq_len - tokens,
-        "documents": sum(ended for ended, _ in documents),
-        "split_documents": sum(split for _, split in documents),
-        "passes": max(1, intervals.max_cover(part)),
-        "dropped_tokens": _cut_off(part, texts, seen) if truncated else 0,
-    }
+    plan_rows = int(times.sum()) if times is not None else len(np.unique(part.row))
+    counts = dict.fromkeys(("tokens", "unique_tokens", "loss_tokens", "documents", "split_documents"), 0)
+    counts |= {"passes": 1, "dropped_tokens": 0}
+    for shard, here in packing.by_shard(part.shard):
+        mine = part[here]
+        if times is not None:
+            mine = _repeated(mine, times[mine.row])
+        text = texts[shard]
+        ended, split = packing.count_documents(mine, text.ends)
+        loss = intervals.loss_counts(mine, lambda i: texts[i].loss) if request.loss == "assistant" else mine.length
+        counts["tokens"] += int(mine.length.sum(dtype=np.int64))
+        counts["unique_tokens"] += int(intervals.union(mine).length.sum())
+        counts["loss_tokens"] += int(loss.sum(dtype=np.int64))
+        counts["documents"] += ended
+        counts["split_documents"] += split
+        counts["passes"] = max(counts["passes"], intervals.max_cover(mine))
+        if request.long == "truncate" and request.strategy != "concat":
+            counts["dropped_tokens"] += _cut_off(mine, text.ends, seen.start[seen.shard == shard])
+    return {"plan_rows": plan_rows, **counts, "pad_tokens": plan_rows * request.seq_len - counts["tokens"]}
 
 
-def _cut_off(part: Segments, texts: Sequence[ShardText], seen: Pieces) -> int:
-    """Tokens behind the cut of the truncated pieces that are in the plan, each once."""
-    dropped = 0
-    for shard in np.unique(part.shard).tolist():
-        stops = np.unique((part.start + part.length)[part.shard == shard])
-        ends = np.union1d(texts[shard].ends.astype(np.int64), seen.start[seen.shard == shard])
-        dropped += int((ends[np.searchsorted(ends, stops)] - stops).sum())
-    return dropped
+def _repeated(segments: Segments, times: np.ndarray) -> Segments:
+    if (times == 1).all():
+        return segments
+    return segments[np.repeat(np.arange(len(segments)), times)]
+
+
+def _cut_off(mine: Segments, ends: np.ndarray, seen_starts: np.ndarray) -> int:
+    """Tokens of one shard behind the cut of the truncated pieces that are in the plan, each once."""
+    stops = np.unique(mine.start + mine.length)
+    stoppers = np.union1d(ends.astype(np.int64), seen_starts)
+    return int((stoppers[np.searchsorted(stoppers, stops)] - stops).sum())

@@ -44,7 +44,8 @@ def draw(sources: Sequence[SourceRows], request: Request) -> Draws:
 def _share_draws(sources: Sequence[SourceRows], members: Sequence[int], passes: int, request: Request) -> Draws:
     """All rows of one share, `passes` times; its sources in proportion to their rows at every prefix."""
     n_rows = [sources[i].n_rows for i in members]
-    which = mixing.source_order(n_rows, sum(n_rows) * passes) if len(members) > 1 else np.zeros(n_rows[0] * passes, int)
+    one = np.zeros(n_rows[0] * passes, dtype=np.uint16)
+    which = mixing.source_order(n_rows, sum(n_rows) * passes) if len(members) > 1 else one
     draws = Draws(source=np.array(members, dtype=np.uint16)[which], row=np.zeros(len(which), dtype=np.int64))
     for i, member in enumerate(members):
         rows = sources[member]
@@ -159,4 +160,6 @@ def _epochs(shares: Sequence[Draws], order: np.ndarray, request: Request) -> Dra
                 for i, share in enumerate(used)
             ]
         parts.append(merge_shares(again, order))
+    if len(parts) == 1:
+        return parts[0]
     return Draws(source=np.concatenate([p.source for p in parts]), row=np.concatenate([p.row for p in parts]))

@@ -14,14 +14,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import duckdb
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from dataprep import harvest
 from dataprep.errors import EnvironmentProblem
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
 from dataprep.publish import adopt, locked, private_folder, sweep
+
+if TYPE_CHECKING:
+    import duckdb
 
 _STORAGE = "v1.4.0"  # the oldest that duckdb 1.4 to 2.0 all read; people's shells are 1.5
 _LOCK = ".tokens.lock"
@@ -38,6 +39,8 @@ class Rebuilt:
 
 def rebuild(paths: Paths) -> Rebuilt:
     """Derive tokens.db anew and publish it."""
+    import duckdb
+
     paths.manifests.mkdir(parents=True, exist_ok=True)
     lock = paths.manifests / _LOCK
     with locked(lock):
@@ -69,6 +72,8 @@ def is_stale(paths: Paths) -> bool:
 
 
 def _build(file: Path, harvested: harvest.Harvest) -> None:
+    import duckdb
+
     with duckdb.connect(str(file), config={"storage_compatibility_version": _STORAGE}) as connection:
         connection.execute((SHIPPED_MANIFESTS / "schema.sql").read_text(encoding="utf-8"))
         for table, lines in harvested.tables.items():
@@ -85,8 +90,11 @@ def _build(file: Path, harvested: harvest.Harvest) -> None:
         connection.execute("CHECKPOINT")
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, lines: list[harvest.Line]) -> bool:
+def _insert(connection: "duckdb.DuckDBPyConnection", table: str, lines: list[harvest.Line]) -> bool:
     """Insert all of `lines` or none; False where a value fits no column."""
+    import duckdb
+    import pyarrow as pa
+
     try:
         connection.register("lines_to_insert", pa.Table.from_pylist(lines))
         connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM lines_to_insert")  # noqa: S608 -- our own table names
@@ -123,7 +131,7 @@ def _publish(fresh: Path, paths: Paths, notes: list[str]) -> str | None:
     return None
 
 
-def _cannot_write(paths: Paths, error: duckdb.Error) -> EnvironmentProblem:
+def _cannot_write(paths: Paths, error: "duckdb.Error") -> EnvironmentProblem:
     return EnvironmentProblem(
         f"{paths.shown(paths.database)} could not be built",
         seen=str(error).splitlines()[0],

@@ -14,10 +14,10 @@ from dataprep import manifest, quantity
 from dataprep.console import print_json, print_next, table
 from dataprep.errors import DataError, Parser, UsageError, run
 from dataprep.index import print_notes
-from dataprep.packing import Segments
 from dataprep.paths import Paths, find_paths
+from dataprep.placing import PlacedRows
 from dataprep.plan import open_plan, publish_plan
-from dataprep.planner import make_plan
+from dataprep.planner import decide_plan
 from dataprep.publish import locked, sweep
 from dataprep.recipe import Recipe, RecipeSource, publish_recipe, read_recipe
 from dataprep.request import ATTENTIONS, LOSSES, ON_SHORT, UNITS, Request
@@ -37,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     vocab = load_vocab(paths, choose_tokenizer(paths, args.tokenizer))
     request = _request(args, paths, vocab.name)
     with locked(paths.recipes / ".pack.lock"):  # two packs of one name would publish over each other
-        recipe, segments = make_plan(paths, vocab, request, args.name, only=_packed_before(paths, args.name, request))
-        recipe, made = _publish(paths, recipe, segments)
+        recipe, placed = decide_plan(paths, vocab, request, args.name, only=_packed_before(paths, args.name, request))
+        recipe, made = _publish(paths, recipe, placed)
     print_notes(manifest.rebuild(paths))
     if args.json:
         print_json({"made": made, "sha256": recipe.sha256} | asdict(recipe) | {"shards": len(recipe.shards)})
@@ -124,7 +124,7 @@ def _shares_fix(unknown: list[str], held: list[str], n_shares: int) -> str:
     return f"--sources {','.join(held[:n_shares])}"
 
 
-def _publish(paths: Paths, recipe: Recipe, segments: Segments) -> tuple[Recipe, bool]:
+def _publish(paths: Paths, recipe: Recipe, placed: PlacedRows) -> tuple[Recipe, bool]:
     """Publish plan and recipe unless they are there already: (recipe, whether anything was made)."""
     file = paths.recipes / f"{recipe.name}.toml"
     if file.exists():
@@ -138,7 +138,7 @@ def _publish(paths: Paths, recipe: Recipe, segments: Segments) -> tuple[Recipe, 
             )
         if _is_whole(paths, earlier):
             return earlier, False
-    plan_bytes, plan_sha256 = publish_plan(paths, recipe.name, segments, recipe.shards)
+    plan_bytes, plan_sha256 = publish_plan(paths, recipe.name, placed, recipe.shards)
     recipe = replace(recipe, plan_bytes=plan_bytes, plan_sha256=plan_sha256)
     publish_recipe(paths, recipe)
     return recipe, True

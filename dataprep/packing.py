@@ -9,12 +9,15 @@ Pieces of 5 and 4 tokens, rows of 3 (row: piece/start+length):
 """
 
 import hashlib
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 PACKER_VERSION = 1  # part of a recipe's hash: raise it when the same inputs would give other rows
 _GOLDEN = 0x9E3779B97F4A7C15
+_BLOCK = 1 << 20  # segments cut at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,16 +90,26 @@ def cut_rows(pieces: Pieces, seq_len: int) -> Segments:
     # A piece has a segment in every row from the one it begins in to the one it ends in.
     first_row = piece_starts // seq_len
     n_segments = (piece_ends - 1) // seq_len - first_row + 1
-    piece = np.repeat(np.arange(len(n_segments)), n_segments)
-    row = np.repeat(first_row - np.cumsum(n_segments) + n_segments, n_segments) + np.arange(len(piece))
-    begins = np.maximum(row * seq_len, piece_starts[piece])
-    ends = np.minimum((row + 1) * seq_len, piece_ends[piece])
-    return Segments(
-        row=row,
-        shard=pieces.shard[piece],
-        start=pieces.start[piece] + begins - piece_starts[piece],
-        length=(ends - begins).astype(np.int32),
+    after = np.cumsum(n_segments)
+    n = int(after[-1]) if len(after) else 0
+    cut = Segments(
+        row=np.empty(n, np.int64),
+        shard=np.empty(n, np.int32),
+        start=np.empty(n, np.int64),
+        length=np.empty(n, np.int32),
     )
+    # Some pieces at a time: what is needed on the way to 50 million segments is more than they are.
+    begun = np.searchsorted(after, np.arange(0, n, _BLOCK), side="right")
+    for first, last in itertools.pairwise(np.unique(np.append(begun, len(after))).tolist()):
+        here = slice(int(after[first] - n_segments[first]), int(after[last - 1]))
+        piece = np.repeat(np.arange(first, last), n_segments[first:last])
+        row = np.repeat(first_row[first:last] - after[first:last] + n_segments[first:last], n_segments[first:last])
+        row += np.arange(here.start, here.stop)
+        begins = np.maximum(row * seq_len, piece_starts[piece])
+        cut.row[here], cut.shard[here] = row, pieces.shard[piece]
+        cut.start[here] = pieces.start[piece] + begins - piece_starts[piece]
+        cut.length[here] = np.minimum((row + 1) * seq_len, piece_ends[piece]) - begins
+    return cut
 
 
 def shuffled(n: int, seed: int, purpose: str) -> np.ndarray:
@@ -106,10 +119,13 @@ def shuffled(n: int, seed: int, purpose: str) -> np.ndarray:
     stream, so that two sources shuffled with one seed are not shuffled alike.
     """
     digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
-    z = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(_GOLDEN) + np.frombuffer(digest, dtype="<u8")[0]
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.argsort(z ^ (z >> np.uint64(31)), kind="stable")
+    z = np.arange(1, n + 1, dtype=np.uint64)  # in place from here: n may be 50 million
+    z *= np.uint64(_GOLDEN)
+    z += np.frombuffer(digest, dtype="<u8")[0]
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        z ^= z >> np.uint64(shift)
+        z *= np.uint64(factor)
+    return np.argsort(z, kind="stable")
 
 
 def draw_order(n_rows: int, *, last_is_short: bool, seed: int, purpose: str) -> np.ndarray:
@@ -129,7 +145,7 @@ def repeat_order(n_rows: int, n_wanted: int, *, last_is_short: bool, seed: int, 
         draw_order(n_rows, last_is_short=last_is_short, seed=seed, purpose=f"{purpose} pass {p}" if p else purpose)
         for p in range(-(-n_wanted // max(n_rows, 1)))
     ]
-    return np.concatenate([np.empty(0, dtype=np.int64), *passes])[:n_wanted]
+    return passes[0][:n_wanted] if len(passes) == 1 else np.concatenate([np.empty(0, np.int64), *passes])[:n_wanted]
 
 
 def place(segments: Segments, drawn: np.ndarray, plan_rows: np.ndarray) -> Segments:
@@ -159,10 +175,31 @@ def merge(parts: list[Segments]) -> Segments:
 
 def count_documents(segments: Segments, ends: np.ndarray) -> tuple[int, int]:
     """Documents of one shard that end inside `segments`, and those that a segment's edge splits."""
-    ends = np.unique(ends.astype(np.int64))  # empty documents repeat the end before them
-    ends = ends[ends > 0]
-    stop = segments.start + segments.length
-    ended = np.searchsorted(ends, stop, side="right") - np.searchsorted(ends, segments.start, side="right")
-    inner = np.concatenate((segments.start, stop))
-    inner = inner[(inner > 0) & ~np.isin(inner, ends)]
-    return int(ended.sum()), len(np.unique(np.searchsorted(ends, inner, side="right")))
+    ends = np.append(0, distinct_ends(ends))
+    # Documents that ended at or before each edge; an edge that is no end is inside the next one.
+    edges = segments.start, segments.start + segments.length
+    before, after = (np.searchsorted(ends, edge, side="right") - 1 for edge in edges)
+    split = np.zeros(len(ends), dtype=bool)
+    for edge, ended in zip(edges, (before, after), strict=True):
+        split[ended[ends[ended] != edge]] = True
+    return int((after - before).sum()), int(split.sum())
+
+
+def distinct_ends(ends: np.ndarray) -> np.ndarray:
+    """Ends of the documents that have tokens: int64, ascending. An empty document repeats the end before it."""
+    ends = ends.astype(np.int64)
+    return ends[np.diff(ends, prepend=0) > 0]
+
+
+def by_shard(shard: np.ndarray) -> Iterator[tuple[int, np.ndarray | slice]]:
+    """Each shard number there is, ascending, with where it stands in `shard`, in order."""
+    if not len(shard):
+        return
+    if (shard[1:] >= shard[:-1]).all():
+        bounds = [0, *(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(shard)]
+        yield from ((int(shard[a]), slice(a, b)) for a, b in itertools.pairwise(bounds))
+        return
+    # Sixteen bits sort by radix.
+    order = np.argsort(shard.astype(np.min_scalar_type(int(shard.max()))), kind="stable")
+    for number, here in by_shard(shard[order]):
+        yield number, order[here]

@@ -7,7 +7,7 @@ Columns: row int64, source text, shard text, start int64, length int32.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,18 +54,27 @@ class RowHash:
 
 def hash_rows(segments: Segments, shards: tuple[RecipeShard, ...]) -> str:
     """The RowHash of a whole plan."""
-    row_hash = RowHash(shards)
-    row_hash.update(segments)
-    return row_hash.hexdigest()
+    return hash_groups([segments], shards)[0]
 
 
-def publish_plan(paths: Paths, name: str, segments: Segments, shards: tuple[RecipeShard, ...]) -> tuple[int, str]:
-    """Publish the plan; returns its (bytes, sha256)."""
+def hash_groups(groups: Iterable[Segments], shards: tuple[RecipeShard, ...]) -> tuple[str, int]:
+    """The RowHash of a plan in groups, and the number of its segments."""
+    row_hash, n_segments = RowHash(shards), 0
+    for group in groups:
+        row_hash.update(group)
+        n_segments += len(group)
+    return row_hash.hexdigest(), n_segments
+
+
+def publish_plan(
+    paths: Paths, name: str, segments: Segments | Iterable[Segments], shards: tuple[RecipeShard, ...]
+) -> tuple[int, str]:
+    """Publish the plan, whole or in groups of ROWS_PER_GROUP rows; returns its (bytes, sha256)."""
     sources = pa.array([shard.source for shard in shards])
     names = pa.array([shard.shard for shard in shards])
     with publishing(paths.plans / f"{name}.parquet") as out:
         with pq.ParquetWriter(out, SCHEMA, compression="zstd", store_schema=False) as writer:
-            for group in _groups(segments):
+            for group in _groups(segments) if isinstance(segments, Segments) else segments:
                 index = pa.array(group.shard)
                 texts = [sources.take(index), names.take(index)]
                 numbers = [pa.array(group.row), pa.array(group.start), pa.array(group.length)]

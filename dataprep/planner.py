@@ -17,6 +17,7 @@ from dataprep.drawing import Draws, draw
 from dataprep.errors import DataError
 from dataprep.packing import Pieces, Segments
 from dataprep.paths import Paths
+from dataprep.placing import PlacedRows
 from dataprep.recipe import TOTALS, Recipe, RecipeShard, RecipeSource
 from dataprep.request import Request
 from dataprep.rows import ShardText, SourceRows, fill_source
@@ -28,6 +29,14 @@ from dataprep.vocab import Vocab
 def make_plan(
     paths: Paths, vocab: Vocab, request: Request, name: str | None, *, only: frozenset[tuple[str, str]] | None = None
 ) -> tuple[Recipe, Segments]:
+    """As `decide_plan`, with all segments in memory at once."""
+    recipe, placed = decide_plan(paths, vocab, request, name, only=only)
+    return recipe, placed.whole()
+
+
+def decide_plan(
+    paths: Paths, vocab: Vocab, request: Request, name: str | None, *, only: frozenset[tuple[str, str]] | None = None
+) -> tuple[Recipe, PlacedRows]:
     """Decide the rows, from the (source, shard)s in `only` if given. Raises DataError or BudgetError."""
     supplies = [load_supply(paths, vocab, source, request.split, only=only) for source in request.source_names]
     receipts = [receipt for supply in supplies for receipt in supply.receipts]
@@ -48,15 +57,16 @@ def make_plan(
         _check_something(source, request)
 
     draws = draw(sources, request)
-    parts = [_placed(source, draws, i) for i, source in enumerate(sources)]
-    segments = packing.merge(parts)
-    got = tuple(_counts(source, part, texts, request, seen) for source, part in zip(sources, parts, strict=True))
+    got = tuple(_counts(source, _times(source, draws, i), texts, request, seen) for i, source in enumerate(sources))
 
     # A row is the unit of `tokens`; in the others rows differ, and the largest of those held bounds every prefix.
     largest_row = 1 if request.unit == "tokens" else max(int(source.units(request.unit).max()) for source in sources)
-    recipe = _recipe(vocab, request, shards=shards, got=got, segments=segments, largest_row=largest_row)
+    segments = [source.segments for source in sources]
+    sources.clear()  # PlacedRows lets each go as it takes it over
+    placed = PlacedRows(segments, draws, plan.ROWS_PER_GROUP)
+    recipe = _recipe(vocab, request, shards=shards, got=got, placed=placed, largest_row=largest_row)
     recipe = replace(recipe, seen_sha256=hash_seen(seen, shards) if request.exclude_seen else None)
-    return replace(recipe, name=name or _default_name(recipe)), segments
+    return replace(recipe, name=name or _default_name(recipe)), placed
 
 
 def _read(paths: Paths, tokenizer: str, receipt: bins.Receipt, request: Request) -> ShardText:
@@ -83,21 +93,15 @@ def _check_something(source: SourceRows, request: Request) -> None:
         )
 
 
-def _placed(source: SourceRows, draws: Draws, number: int) -> Segments:
-    """One source's segments at its rows of the plan; a repeated row is there once per pass."""
-    plan_rows = np.flatnonzero(draws.source == number)
-    drawn = draws.row[plan_rows]
-    passes = [
-        packing.place(source.segments, drawn[first : first + source.n_rows], plan_rows[first : first + source.n_rows])
-        for first in range(0, len(drawn), source.n_rows)
-    ]
-    return packing.merge(passes or [source.segments[:0]])
+def _times(source: SourceRows, draws: Draws, number: int) -> np.ndarray:
+    """How often each of the source's rows is in the plan: int64[n_rows]."""
+    return np.bincount(draws.row[draws.source == number], minlength=source.n_rows)
 
 
 def _counts(
-    source: SourceRows, part: Segments, texts: Sequence[ShardText], request: Request, seen: Pieces
+    source: SourceRows, times: np.ndarray, texts: Sequence[ShardText], request: Request, seen: Pieces
 ) -> RecipeSource:
-    supply, counts = source.supply, count_part(part, texts, request, seen)
+    supply, counts = source.supply, count_part(source.segments, texts, request, seen, times=times)
     share = request.share_of(supply.source)
     used = counts["unique_tokens"] + counts["dropped_tokens"] + source.excluded_tokens
     return RecipeSource(
@@ -118,11 +122,12 @@ def _recipe(
     *,
     shards: tuple[RecipeShard, ...],
     got: tuple[RecipeSource, ...],
-    segments: Segments,
+    placed: PlacedRows,
     largest_row: int,
 ) -> Recipe:
     """The recipe, all but its name and its plan's size and hash, which only publishing can tell."""
     totals: dict[str, Any] = {name: sum(getattr(source, name) for source in got) for name in TOTALS}
+    rows_sha256, n_segments = plan.hash_groups(placed, shards)
     return Recipe(
         name="",
         **vars(request),
@@ -133,11 +138,11 @@ def _recipe(
         end_id=vocab.end_id,
         pad_id=vocab.pad_id,
         **totals,
-        segments=len(segments),
+        segments=n_segments,
         largest_row=largest_row,
         plan_bytes=0,
         plan_sha256="",
-        rows_sha256=plan.hash_rows(segments, shards),
+        rows_sha256=rows_sha256,
         sources=got,
         shards=shards,
     )

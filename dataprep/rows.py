@@ -7,6 +7,7 @@ without a loss target) is taken out and counted before anything is drawn; nothin
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -28,25 +29,35 @@ class ShardText:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRows:
-    """Every row that one source can give; rows are numbered from 0."""
+    """Every row that one source can give; rows are numbered from 0. What rows hold is counted when it is asked for."""
 
     supply: Supply
     segments: Segments
     last_is_short: bool  # concat: the one row with padding is drawn after all others
     excluded_tokens: int  # with the seen ones
     seen_tokens: int
-    row_tokens: np.ndarray  # int64[n_rows]
-    row_loss_tokens: np.ndarray  # int64[n_rows]
-    row_documents: np.ndarray  # int64[n_rows]: documents that end in the row
-
-    @property
-    def n_rows(self) -> int:
-        """Rows held."""
-        return len(self.row_tokens)
+    n_rows: int
+    texts: Sequence[ShardText]  # of every source
+    masked: bool  # only what the assistant said counts
 
     def units(self, unit: str) -> np.ndarray:
-        """What each row counts in `unit`."""
-        return {"loss-tokens": self.row_loss_tokens, "documents": self.row_documents}.get(unit, self.row_tokens)
+        """What each row counts in `unit`: int64[n_rows]."""
+        if unit == "documents":
+            return self._documents
+        return self._loss_tokens if unit == "loss-tokens" and self.masked else self._tokens
+
+    @cached_property
+    def _tokens(self) -> np.ndarray:
+        return _by_row(self.segments, self.segments.length, self.n_rows)
+
+    @cached_property
+    def _loss_tokens(self) -> np.ndarray:
+        return _by_row(self.segments, _loss(self.segments, self.texts), self.n_rows)
+
+    @cached_property
+    def _documents(self) -> np.ndarray:
+        """Documents that end in each row."""
+        return _by_row(self.segments, documents_ended(self.segments, self.texts), self.n_rows)
 
 
 def fill_source(
@@ -61,24 +72,21 @@ def fill_source(
     excluded_tokens += seen_tokens
     filled = fill_rows(pieces, request.seq_len, strategy=request.strategy, long=request.long)
     segments, n_rows = filled.segments, filled.n_rows
-    loss = intervals.loss_counts(segments, lambda shard: texts[shard].loss) if request.loss == "assistant" else None
-    row_loss = _by_row(segments, segments.length if loss is None else loss, n_rows)
-    if (row_loss == 0).any():
-        row_tokens = _by_row(segments, segments.length, n_rows)
-        excluded_tokens += int(row_tokens[row_loss == 0].sum())
-        segments = _keep_rows(segments, row_loss > 0)
-        row_loss = row_loss[row_loss > 0]
-        n_rows = len(row_loss)
-    row_tokens = _by_row(segments, segments.length, n_rows)
+    masked = request.loss == "assistant"
+    if masked:
+        kept = _by_row(segments, _loss(segments, texts), n_rows) > 0
+        excluded_tokens += int(_by_row(segments, segments.length, n_rows)[~kept].sum())
+        if not kept.all():
+            segments, n_rows = _keep_rows(segments, kept), int(kept.sum())
     return SourceRows(
         supply=supply,
         segments=segments,
         last_is_short=filled.last_is_short and n_rows == filled.n_rows,
         excluded_tokens=excluded_tokens,
         seen_tokens=seen_tokens,
-        row_tokens=row_tokens,
-        row_loss_tokens=row_loss,
-        row_documents=_by_row(segments, documents_ended(segments, texts), n_rows),
+        n_rows=n_rows,
+        texts=texts,
+        masked=masked,
     )
 
 
@@ -97,12 +105,16 @@ def _pieces(
     documents = intervals.subtract(documents, seen)
     excluded_tokens = 0
     if request.loss == "assistant":
-        supervised = intervals.loss_counts(_as_segments(documents), lambda shard: texts[shard].loss) > 0
+        supervised = _loss(_as_segments(documents), texts) > 0
         excluded_tokens = int(documents.length[~supervised].sum())
         documents = documents[supervised]
     if request.strategy != "concat" or request.shuffle == "documents":
         documents = documents[packing.shuffled(len(documents.length), request.seed, f"documents of {supply.source}")]
     return documents, excluded_tokens
+
+
+def _loss(segments: Segments, texts: Sequence[ShardText]) -> np.ndarray:
+    return intervals.loss_counts(segments, lambda shard: texts[shard].loss)
 
 
 def _as_segments(pieces: Pieces) -> Segments:
@@ -124,11 +136,9 @@ def _by_row(segments: Segments, counts: np.ndarray, n_rows: int) -> np.ndarray:
 def documents_ended(segments: Segments, texts: Sequence[ShardText]) -> np.ndarray:
     """Documents whose last token is in each segment: int64[n]."""
     ended = np.zeros(len(segments), dtype=np.int64)
-    by_shard = np.argsort(segments.shard, kind="stable")
-    for lines in np.split(by_shard, np.flatnonzero(np.diff(segments.shard[by_shard])) + 1):
-        if len(lines):
-            ends = np.unique(texts[int(segments.shard[lines[0]])].ends.astype(np.int64))
-            start, length = segments.start[lines], segments.length[lines]
-            last = np.searchsorted(ends, start + length, side="right")
-            ended[lines] = last - np.searchsorted(ends, start, side="right")
+    for shard, lines in packing.by_shard(segments.shard):
+        ends = packing.distinct_ends(texts[shard].ends)
+        start, length = segments.start[lines], segments.length[lines]
+        last = np.searchsorted(ends, start + length, side="right")
+        ended[lines] = last - np.searchsorted(ends, start, side="right")
     return ended

@@ -1,4 +1,4 @@
-"""A plan for 10 billion tokens: time and peak memory of `make_plan` and of publishing it.
+"""A plan for 10 billion tokens: time and peak memory of `decide_plan` and of publishing it.
 
 In:  178 synthetic shards of 56 M tokens (sparse bins, real document ends, lengths lognormal around 1,050).
 Out: one line per strategy: rows, seconds, peak memory. Each runs in a process of its own.
@@ -55,7 +55,7 @@ def hold(paths: Paths, n_shards: int) -> None:
 def measure(root: Path, strategy: str) -> None:
     """Plan all that a 30:70 ratio allows; print what it took."""
     paths, started = Paths(root=root), time.perf_counter()
-    recipe, segments = planner.make_plan(paths, VOCAB, request([30, 70], seq_len=2048, strategy=strategy), "bench")
+    recipe, segments = planner.decide_plan(paths, VOCAB, request([30, 70], seq_len=2048, strategy=strategy), "bench")
     planned = time.perf_counter() - started
     plan_bytes, _ = publish_plan(paths, "bench", segments, recipe.shards)
     seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
