@@ -79,7 +79,15 @@ def test_every_file_of_the_packages_stands_in_the_tree() -> None:
     words = set(re.findall(r"[a-z_]+", tree))
     names = {file.stem for folder in ("dataprep", "train") for file in (ROOT / folder).glob("*.py")}
     names |= {folder.parent.name for folder in (ROOT / "train").glob("*/__init__.py")}
-    assert names - words <= {"__init__", "vocab_store", "checks", "plan_checks", "seen_checks", "budget_flags", "budget_page"}
+    assert names - words <= {
+        "__init__",
+        "vocab_store",
+        "checks",
+        "plan_checks",
+        "seen_checks",
+        "budget_flags",
+        "budget_page",
+    }
 
 
 @pytest.mark.parametrize("target", ["", "shards"])
