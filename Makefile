@@ -6,7 +6,7 @@ TOKENIZER ?= gpt2
 OPTIONS   := $(if $(CATALOGUE),--catalogue "$(CATALOGUE)") $(if $(WORKERS),--workers $(WORKERS)) $(if $(VOCAB_FILE),--vocab-file "$(VOCAB_FILE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo shards verify test lint types tests readme clean
+.PHONY: help install demo shards verify test lint types tests bench readme clean
 
 help: ## this page
 	@echo "Quern mills text into exact token budgets and trains on nothing but those tokens."
@@ -48,6 +48,9 @@ types: .venv/.tested
 
 tests: .venv/.tested
 	$(PY) -m pytest
+
+bench: install ## [ONLY=encode|load|pack|start] [SIZE=250M] [TEXT=folder] [ROUNDS=3]: ours beside the peers, docs/benchmarks.md
+	$(PY) tests/bench/run.py $(if $(ONLY),--only "$(ONLY)") $(if $(SIZE),--size $(SIZE)) $(if $(TEXT),--text "$(TEXT)") $(if $(ROUNDS),--rounds $(ROUNDS))
 
 readme: install ## run the demo again and put its real output into README.md
 	$(PY) docs/regenerate.py

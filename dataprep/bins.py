@@ -10,6 +10,7 @@ Holds: a bin is opened only when its size and the hash in its receipt are the on
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ class Receipt:
 def read_receipt(file: Path) -> Receipt:
     """The receipt at `file`. Raises DataError when it is damaged or of another format."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_bytes().decode())
         parts = {
             "origin": Origin(columns=tuple(value["origin"].pop("columns")), **value.pop("origin")),
             "file": FileFact(**value.pop("file")),
@@ -141,7 +142,20 @@ def read_receipt(file: Path) -> Receipt:
 
 def find_receipts(paths: Paths, tokenizer: str = "*", source: str = "*") -> list[Path]:
     """Receipt files below `data/bins/<tokenizer>/<source>/`, sorted by path."""
-    return sorted(file for file in paths.all_bins.glob(f"{tokenizer}/{source}/*.json") if not file.name.startswith("."))
+    # Names are sorted, not paths: comparing two paths costs more than anything else there is to do with 100,000.
+    folders = [folder for held in _folders(paths.all_bins, tokenizer) for folder in _folders(held, source)]
+    return [
+        folder / name
+        for folder in folders
+        for name in sorted(os.listdir(folder))  # noqa: PTH208 -- names are all that is wanted
+        if name.endswith(".json") and not name.startswith(".")
+    ]
+
+
+def _folders(parent: Path, name: str) -> list[Path]:
+    """The folder of that name in `parent` if it is there; all of them, sorted, for "*"."""
+    names = (sorted(os.listdir(parent)) if parent.is_dir() else []) if name == "*" else [name]  # noqa: PTH208
+    return [folder for folder in (parent / name for name in names) if folder.is_dir()]
 
 
 def check_files(folder: Path, receipt: Receipt) -> None:

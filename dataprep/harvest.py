@@ -104,18 +104,21 @@ def _add_source(harvest: Harvest, asked: Asked) -> None:
 
 
 def _add_shards(harvest: Harvest, paths: Paths) -> None:
-    tokenizers = set()
+    tokenizers, shown_folders = set(), {}
     for file in find_receipts(paths):
         with _left_out(harvest):
             receipt = read_receipt(file)
             tokenizers.add(receipt.tokenizer)
-            _add_shard(harvest, paths, file, receipt)
+            folder = file.parent
+            if folder not in shown_folders:
+                shown_folders[folder] = paths.shown(folder)
+            _add_shard(harvest, shown_folders[folder], receipt)
     for fact in sorted(tokenizers, key=lambda fact: fact.name):
         columns = {"fingerprint": fact.fingerprint, "vocab_size": fact.vocab_size, "end_id": fact.end_id}
         harvest.add("tokenizers", tokenizer=fact.name, **columns)
 
 
-def _add_shard(harvest: Harvest, paths: Paths, file: Path, receipt: Receipt) -> None:
+def _add_shard(harvest: Harvest, folder: str, receipt: Receipt) -> None:
     columns = ("source", "shard", "split", "documents", "empty_documents", "unsupervised_documents")
     more = ("text_bytes", "tokens", "loss_tokens")
     harvest.add(
@@ -126,7 +129,7 @@ def _add_shard(harvest: Harvest, paths: Paths, file: Path, receipt: Receipt) -> 
         file_bytes=receipt.file.bytes,
         file_sha256=receipt.file.sha256,
         tokenizer=receipt.tokenizer.name,
-        bin=paths.shown(file.with_name(receipt.bin.name)),
+        bin=f"{folder}/{receipt.bin.name}",
         bin_sha256=receipt.bin.sha256,
     )
     where = {"source": receipt.source, "tokenizer": receipt.tokenizer.name, "shard": receipt.shard}

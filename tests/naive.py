@@ -1,4 +1,4 @@
-"""Runs of tokens spelt out one token at a time: what property tests hold the vectorised code to."""
+"""Runs of tokens spelt out one token at a time, and documents packed one by one: what vectorised code is held to."""
 
 from dataprep.packing import Pieces, Segments
 
@@ -13,3 +13,16 @@ def tokens_in(pieces: Pieces) -> list[tuple[int, int]]:
     """Every token of the pieces, one by one: (shard, token)."""
     runs = zip(*(getattr(pieces, name).tolist() for name in ("shard", "start", "length")), strict=True)
     return [(shard, start + i) for shard, start, length in runs for i in range(length)]
+
+
+def naive_best_fit_decreasing(lengths: list[int], seq_len: int) -> list[int]:
+    """The room left in each row, one document at a time: the textbook's algorithm."""
+    rooms: list[int] = []
+    for length in sorted(lengths, reverse=True):
+        fitting = [i for i, room in enumerate(rooms) if room >= length]
+        if fitting:
+            tightest = min(fitting, key=lambda i: rooms[i])
+            rooms[tightest] -= length
+        else:
+            rooms.append(seq_len - length)
+    return rooms

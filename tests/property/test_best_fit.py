@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from naive import tokens_in, tokens_of
+from naive import naive_best_fit_decreasing, tokens_in, tokens_of
 
 from dataprep.best_fit import best_fit
 from dataprep.packing import Pieces, cut_rows, draw_order, merge, place
@@ -27,19 +27,6 @@ def documents(draw: st.DrawFn) -> Pieces:
     length = np.array(lengths, dtype=np.int64)
     start = np.array([length[:i][shard[:i] == shard[i]].sum() for i in range(len(length))], dtype=np.int64)
     return Pieces(shard=shard, start=start, length=length)[np.array(draw(st.permutations(range(len(lengths)))), int)]
-
-
-def naive_best_fit_decreasing(lengths: list[int], seq_len: int) -> list[int]:
-    """The room left in each row, one document at a time: the textbook's algorithm."""
-    rooms: list[int] = []
-    for length in sorted(lengths, reverse=True):
-        fitting = [i for i, room in enumerate(rooms) if room >= length]
-        if fitting:
-            tightest = min(fitting, key=lambda i: rooms[i])
-            rooms[tightest] -= length
-        else:
-            rooms.append(seq_len - length)
-    return rooms
 
 
 def room_left(row: np.ndarray, lengths: np.ndarray, n_rows: int, seq_len: int) -> list[int]:
