@@ -67,8 +67,16 @@ def prepare(root: Path, text_bytes: int) -> None:
             _publish_shard(paths, vocab, source, f"shard_{shard:05d}", rng=rng, n_tokens=n_tokens)
     os.environ["DATAPREP_ROOT"] = str(root)
     mixture = ["--mix", "70:30", "--sources", "web,chat", "--seq-len", str(SEQ_LEN), "--on-short", "shrink"]
+    _join_bins(paths, root / "peers" / "tokens.bin")
     for name, flags in RECIPES.items():
         assert pack.main([*mixture, "--name", name, *flags]) == 0
+
+
+def _join_bins(paths: Paths, file: Path) -> None:
+    """All bins end to end, as the peers read them."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    held = [part for source in SOURCES for part in sorted(paths.bins(TOKENIZER, source.name).glob("*.bin"))]
+    publish_bytes(file, b"".join(part.read_bytes() for part in held))
 
 
 def _ranks() -> bytes:

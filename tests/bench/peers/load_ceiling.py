@@ -4,14 +4,14 @@ Measured: two copies per batch, out of memory (not a file), into the same two ar
 Left out: everything that makes a loader: no file, no shuffling, no mixture, no plan.
 """
 
-from loading import BATCH_TOKENS, arguments, measure, tokens
 import numpy as np
+from loading import BATCH_TOKENS, Stream, arguments, measure, tokens
 
 args = arguments()
 held = np.array(tokens(args.root))
 
 
-def stream():
+def stream() -> Stream:
     inputs, targets = np.empty((16, 2_048), dtype=np.int64), np.empty((16, 2_048), dtype=np.int64)
     while True:
         for start in range(0, len(held) - BATCH_TOKENS, BATCH_TOKENS):

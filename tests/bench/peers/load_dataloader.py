@@ -6,24 +6,24 @@ Left out: a mixture (the sources lie in one file). A resume replays the sampler:
 """
 
 import torch
-from loading import BATCH_ROWS, SEQ_LEN, arguments, measure, split, tokens
+from loading import BATCH_ROWS, SEQ_LEN, Stream, arguments, measure, split, tokens
 from torch.utils.data import DataLoader, Dataset
 
 args = arguments()
 
 
 class Windows(Dataset):
-    def __init__(self):
+    def __init__(self) -> None:
         self.tokens = tokens(args.root)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return (len(self.tokens) - 1) // SEQ_LEN
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> torch.Tensor:
         return torch.from_numpy(self.tokens[index * SEQ_LEN : (index + 1) * SEQ_LEN + 1].astype("int64"))
 
 
-def stream(skipped=0.0):
+def stream(skipped: float = 0.0) -> Stream:
     windows = Windows()
     order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(0)).tolist()
     order = order[int(len(order) * skipped) :]

@@ -5,21 +5,24 @@ Left out: a mixture (one optimized folder; CombinedStreamingDataset would add to
           Resuming is not measured: its state_dict needs a loader that got there first.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 from litdata import StreamingDataLoader, StreamingDataset, TokensLoader, optimize
-from loading import BATCH_ROWS, SEQ_LEN, arguments, measure, prepared, split, tokens
+from loading import BATCH_ROWS, SEQ_LEN, Stream, arguments, measure, prepared, split, tokens
 
 BLOCK = SEQ_LEN + 1
 _PART = 1_024 * BLOCK
 
 
-def blocks(part):
+def blocks(part: tuple[Path, int]) -> Iterator[np.ndarray]:
     root, number = part
     held = tokens(root)[number * _PART : (number + 1) * _PART]
     yield np.array(held[: len(held) // BLOCK * BLOCK])
 
 
-def make(root, folder):
+def make(root: Path, folder: Path) -> None:
     optimize(
         fn=blocks,
         inputs=[(root, number) for number in range(-(-len(tokens(root)) // _PART))],
@@ -31,11 +34,11 @@ def make(root, folder):
     )
 
 
-def main():
+def main() -> None:
     args = arguments()
     folder = prepared(args, "litdata", lambda into: make(args.root, into))
 
-    def stream():
+    def stream() -> Stream:
         held = StreamingDataset(str(folder), item_loader=TokensLoader(block_size=BLOCK), shuffle=True, drop_last=True)
         loader = StreamingDataLoader(held, batch_size=BATCH_ROWS, num_workers=args.workers, drop_last=True)
         while True:

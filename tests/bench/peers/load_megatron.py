@@ -5,16 +5,17 @@ Measured: its own document, sample and shuffle indices (built before the clock s
 Left out: a mixture (one dataset). A resume begins at a later sample, as its sampler does.
 """
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from loading import BATCH_ROWS, END_ID, SEQ_LEN, arguments, documents, measure, prepared, tokens
+from loading import BATCH_ROWS, END_ID, SEQ_LEN, Stream, arguments, documents, measure, prepared, tokens
 from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 from torch.utils.data import DataLoader, Subset
 
 
-def make(root, folder):
+def make(root: Path, folder: Path) -> None:
     """The .idx as Megatron's IndexedDataset reads it: one sequence per document."""
     ends = documents(root)
     starts = np.concatenate(([0], ends[:-1]))
@@ -26,7 +27,7 @@ def make(root, folder):
         out.write(np.arange(len(ends) + 1, dtype="<i8").tobytes())
 
 
-def opened(root, folder):
+def opened(root: Path, folder: Path) -> GPTDataset:
     config = GPTDatasetConfig(
         random_seed=0,
         sequence_length=SEQ_LEN,
@@ -43,11 +44,11 @@ def opened(root, folder):
     return BlendedMegatronDatasetBuilder(GPTDataset, [n_samples, 0, 0], lambda: True, config).build()[0]
 
 
-def main():
+def main() -> None:
     args = arguments()
     folder = prepared(args, "megatron", lambda into: (make(args.root, into), opened(args.root, into)))
 
-    def stream(skipped=0.0):
+    def stream(skipped: float = 0.0) -> Stream:
         held = opened(args.root, folder)
         samples = Subset(held, range(int(len(held) * skipped), len(held)))
         while True:

@@ -6,12 +6,12 @@ Left out: a mixture (the sources lie in one file), epochs, any record of what wa
 
 import numpy as np
 import torch
-from loading import BATCH_ROWS, SEQ_LEN, arguments, measure
+from loading import BATCH_ROWS, SEQ_LEN, Stream, arguments, measure
 
 args = arguments()
 
 
-def get_batch():
+def get_batch() -> tuple[torch.Tensor, torch.Tensor]:
     data = np.memmap(args.root / "peers" / "tokens.bin", dtype=np.uint16, mode="r")
     ix = torch.randint(len(data) - SEQ_LEN, (BATCH_ROWS,))
     x = torch.stack([torch.from_numpy((data[i : i + SEQ_LEN]).astype(np.int64)) for i in ix])
@@ -19,7 +19,7 @@ def get_batch():
     return x, y
 
 
-def stream():
+def stream() -> Stream:
     while True:
         yield get_batch()
 

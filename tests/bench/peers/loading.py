@@ -70,9 +70,10 @@ def measure(
     """Time the stream, keep two of its batches, reply."""
     began = time.perf_counter()
     stream = open_stream()
-    kept = [next(stream)]
+    first = next(stream)
     first_s = time.perf_counter() - began
-    kept += list(islice(stream, _WARM))[:1]
+    kept = [_copy(first)]  # a stream may write its next batch where this one is
+    kept += [_copy(batch) for batch in islice(stream, _WARM)][:1]
 
     began, n_batches = time.perf_counter(), 0
     for _inputs, _targets in islice(stream, args.batches):
@@ -82,23 +83,31 @@ def measure(
     answer: dict[str, Any] = {"seconds": seconds, "amount": n_batches * BATCH_TOKENS, "first_ms": first_s * 1e3}
     if resume:
         began = time.perf_counter()
-        kept.append(next(resume(RESUME_AT)))
+        later = next(resume(RESUME_AT))
         answer["resume_ms"] = (time.perf_counter() - began) * 1e3
+        kept.append(_copy(later))
     keep(args.work, kept)
     reply(answer | {"versions": {package: version(package) for package in packages}})
 
 
 def split(rows: Any) -> tuple[Any, Any]:
-    """Rows of 2,049 as inputs and targets, each an array of its own: a loss wants them contiguous, and so does a GPU."""
+    """Rows of 2,049 as inputs and targets, each an array of its own: a loss and a GPU want them contiguous."""
     if isinstance(rows, np.ndarray):
         return np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])
     return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
 
+def _copy(batch: tuple[Any, Any]) -> tuple[np.ndarray, np.ndarray]:
+    inputs, targets = batch
+    return np.array(inputs), np.array(targets)
+
+
 def keep(work: Path, batches: list[tuple[Any, Any]]) -> None:
     """Leave batches for the judge."""
     names = ("inputs", "targets")
-    np.savez(work / "batches.npz", **{name: np.stack([np.asarray(b[i]) for b in batches]) for i, name in enumerate(names)})
+    np.savez(
+        work / "batches.npz", **{name: np.stack([np.asarray(b[i]) for b in batches]) for i, name in enumerate(names)}
+    )
 
 
 def reply(answer: dict[str, Any]) -> None:
