@@ -102,7 +102,7 @@ class Plan:
 
     def __init__(self, file: Path, recipe: Recipe) -> None:
         self.n_rows = recipe.plan_rows
-        self._parquet = pq.ParquetFile(file)
+        self._parquet = pq.ParquetFile(file, read_dictionary=["source", "shard"])
         self._index = {(shard.source, shard.shard): i for i, shard in enumerate(recipe.shards)}
         self._cached: tuple[int, Segments] | None = None
 
@@ -125,14 +125,26 @@ class Plan:
         return self._cached[1]
 
     def _read(self, group: int) -> Segments:
-        table = self._parquet.read_row_group(group)
-        pairs = zip(table["source"].to_pylist(), table["shard"].to_pylist(), strict=True)
+        # Five short columns: starting pyarrow's threads costs more than they save, much more on a busy machine.
+        table = self._parquet.read_row_group(group, use_threads=False)
         return Segments(
             row=table["row"].to_numpy(),
-            shard=np.fromiter((self._index[pair] for pair in pairs), dtype=np.int32, count=table.num_rows),
+            shard=self._numbers(table["source"].combine_chunks(), table["shard"].combine_chunks()),
             start=table["start"].to_numpy(),
             length=table["length"].to_numpy(),
         )
+
+    def _numbers(self, sources: pa.DictionaryArray, shards: pa.DictionaryArray) -> np.ndarray:
+        """Each line's shard as the recipe counts them, int32: every pair of names that occurs is looked up once."""
+        n_names = len(shards.dictionary)
+        pairs = sources.indices.to_numpy() * np.int64(n_names) + shards.indices.to_numpy()
+        numbers = np.full(len(sources.dictionary) * n_names, -1, dtype=np.int32)
+        numbers[pairs] = 0
+        occurring = np.flatnonzero(numbers == 0)
+        source_names, shard_names = sources.dictionary.to_pylist(), shards.dictionary.to_pylist()
+        named = ((source_names[pair // n_names], shard_names[pair % n_names]) for pair in occurring.tolist())
+        numbers[occurring] = [self._index[pair] for pair in named]
+        return numbers[pairs]
 
 
 def _groups(segments: Segments) -> Iterator[Segments]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from masked import publish_variant, write_mask
 
-from dataprep import verify
+from dataprep import pack, verify
 from dataprep.batch import Batch, choose_batch, derive_batch
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
@@ -221,3 +221,47 @@ def test_a_mask_other_than_the_planned_one_is_refused_by_trainer_and_verify(
     assert run_in(root, verify.main, "--json") == 3
     failed = {finding["name"] for finding in json.loads(capsys.readouterr().out) if not finding["passed"]}
     assert "planned shards are unchanged" in failed
+
+
+@pytest.mark.parametrize("strategy", ["best-fit", "pad"])
+def test_rows_of_many_segments_and_padding_are_what_a_naive_reader_finds(
+    masked_root: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several segments a row, masks on some shards only, padding in between, and batches across row groups."""
+    monkeypatch.setattr("dataprep.plan.ROWS_PER_GROUP", 7)
+    asked = ["--mix", "70:30", "--sources", "alpha,beta", "--seq-len", "64", "--strategy", strategy]
+    flags = ["--loss", "assistant", "--attention", "document", "--on-short", "shrink"]
+    assert run_in(masked_root, pack.main, *asked, *flags, "--name", strategy) == 0
+    paths = Paths(root=masked_root)
+    loader = Loader(paths, load_recipe(paths, strategy))
+    recipe, n_segments = loader.recipe, 0
+    for row in range(0, recipe.plan_rows, 5):
+        rows = loader.rank_rows(row, min(row + 5, recipe.plan_rows), batch=batch(1, 5, 1), rank=0)
+        n_segments += len(rows.segments)
+        for i in range(min(5, recipe.plan_rows - row)):
+            inputs, targets, documents = naive_row_by_document(masked_root, loader, row + i)
+            assert rows.inputs_AMT[0, i].tolist() == inputs
+            assert rows.targets_AMT[0, i].tolist() == targets
+            assert rows.documents_AMT is not None
+            assert rows.documents_AMT[0, i].tolist() == documents
+    assert n_segments == recipe.segments > recipe.plan_rows * (strategy == "best-fit")
+    assert recipe.pad_tokens > 0
+
+
+def naive_row_by_document(root: Path, loader: Loader, row: int) -> tuple[list[int], list[int], list[int]]:
+    """One row under the policy `assistant`, token by token."""
+    recipe, document = loader.recipe, -1
+    inputs, targets, documents = [], [], []
+    plan = pl.read_parquet(root / "manifests" / "plans" / f"{recipe.name}.parquet").filter(pl.col("row") == row)
+    for _, source, shard, start, length in plan.iter_rows():
+        file = root / "data" / "bins" / recipe.tokenizer / source / f"{shard}.bin"
+        mask_file = file.with_suffix(".loss")
+        tokens = [recipe.end_id, *np.fromfile(file, dtype="<u2").tolist()]
+        mask = np.fromfile(mask_file, dtype="u1").tolist() if mask_file.exists() else [1] * len(tokens)
+        for place in range(start, start + length):
+            document += place == start or tokens[place] == recipe.end_id
+            inputs.append(tokens[place])
+            targets.append(tokens[place + 1] if mask[place] else -1)
+            documents.append(document)
+    lacking = recipe.seq_len - len(inputs)
+    return inputs + [recipe.pad_id] * lacking, targets + [-1] * lacking, documents + [document + 1] * lacking
