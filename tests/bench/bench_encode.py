@@ -1,4 +1,4 @@
-"""Bench `encode`: parquet to bins with everything on, beside five ways that people use. Every token is held to tiktoken.
+"""Bench `encode`: parquet to bins with everything on, beside six ways that people use.
 
 In:  bytes of text, or a folder of parquet files. Out: a `Report`: MB of text per second, ratios, peak memory.
 Holds: all contenders read the same documents with the same ranks: gpt2's where they are held under data/vocab, else
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 from encoded import differs, oracle, read_tokens
 from harness import FOLDER, Contender, Options, Report, compare
@@ -35,6 +34,7 @@ N_RANKS = (50_256, 8_000)  # gpt2's number, and what little text has enough pair
 TRAIN_BYTES = 130_000_000
 _SLOW = ("--files", str(SLOW_FILES))
 _PART = f"reads the first {SLOW_FILES} files only, one per core"
+_GIGATOKEN = ("gigatoken>=0.10", "awkward>=2.8", "numpy", "pyarrow")
 _TIKTOKEN = ("datasets", "tiktoken", "numpy", "pyarrow")
 
 CONTENDERS = (
@@ -42,8 +42,17 @@ CONTENDERS = (
     Contender(
         name="plain gigatoken",
         script="encode_gigatoken.py",
-        requirements=("gigatoken>=0.10", "awkward>=2.8", "numpy", "pyarrow"),
-        note="no hash, no fsync, no document ends, no check; holds a file's tokens in memory",
+        requirements=_GIGATOKEN,
+        venv="gigatoken",
+        note="encode_files, numpy.insert, tofile; no hash, fsync, document ends or check; holds all tokens in memory",
+    ),
+    Contender(
+        name="gigatoken by file",
+        script="encode_gigatoken.py",
+        requirements=_GIGATOKEN,
+        venv="gigatoken",
+        arguments=("--by-file",),
+        note="the same with a mask instead of numpy.insert, file by file: as fast as such a script gets",
     ),
     Contender(
         name="tiktoken pool",

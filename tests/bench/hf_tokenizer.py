@@ -5,6 +5,7 @@ Holds: id for id the vocabulary of the ranks; a token's two parts are what the r
 The ranks a, b, c, ab, abc give the merges (a, b) and (ab, c).
 """
 
+import itertools
 import json
 from typing import Any
 
@@ -50,7 +51,7 @@ def _two_parts(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
     """What byte pair encoding makes of `token` before its own, last merge."""
     parts = [bytes([byte]) for byte in token]
     while len(parts) > 2:
-        pairs = [ranks.get(left + right, len(ranks)) for left, right in zip(parts, parts[1:], strict=False)]
+        pairs = [ranks.get(left + right, len(ranks)) for left, right in itertools.pairwise(parts)]
         place = pairs.index(min(pairs))
         parts[place : place + 2] = [parts[place] + parts[place + 1]]
     return parts

@@ -9,6 +9,7 @@ import argparse
 import base64
 import json
 import os
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,8 +45,23 @@ def tiktoken_encoding(ranks_file: Path):  # noqa: ANN201 -- tiktoken is not ever
     )
 
 
-def say(seconds: float, text_bytes: int, packages: list[str], **more: object) -> None:
+class Clock:
+    """`clock = Clock()`, the work, `clock.stop()`: seconds that passed, and those that all cores worked for it."""
+
+    def __init__(self) -> None:
+        self._began, self._cpu_began = time.perf_counter(), self._cpu()
+
+    def stop(self) -> None:
+        """Call it once the helpers are gone: their work counts when they end."""
+        self.seconds, self.cpu_seconds = time.perf_counter() - self._began, self._cpu() - self._cpu_began
+
+    @staticmethod
+    def _cpu() -> float:
+        return sum(os.times()[:4])
+
+
+def say(clock: Clock, text_bytes: int, packages: list[str], **more: object) -> None:
     """Print the reply: the rate is of bytes of text."""
     versions = {package: version(package) for package in packages}
-    print(json.dumps({"seconds": seconds, "amount": text_bytes, "versions": versions, **more}))
-
+    times = {"seconds": clock.seconds, "cpu_seconds": clock.cpu_seconds}
+    print(json.dumps(times | {"amount": text_bytes, "versions": versions} | more))

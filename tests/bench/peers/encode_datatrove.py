@@ -5,16 +5,15 @@ tokenizer.json inside the timed part, once each.
 """
 
 import os
-import time
 
-from encode_common import N_WORKERS, arguments, say
+from encode_common import N_WORKERS, Clock, arguments, say
 
 asked = arguments()
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(asked.work / "hf"), "DATATROVE_COLORIZE_LOGS": "0"}
 
-from datatrove.executor import LocalPipelineExecutor  # noqa: E402
-from datatrove.pipeline.readers import ParquetReader  # noqa: E402
-from datatrove.pipeline.tokens import DocumentTokenizer  # noqa: E402
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.readers import ParquetReader
+from datatrove.pipeline.tokens import DocumentTokenizer
 
 
 def main() -> None:
@@ -35,11 +34,11 @@ def main() -> None:
         workers=N_WORKERS,
         logging_dir=str(asked.work / "logs"),
     )
-    began = time.perf_counter()
+    clock = Clock()
     executor.run()
-    seconds = time.perf_counter() - began
+    clock.stop()
     names = sorted(str(file.relative_to(asked.work)) for file in (asked.work / "out").glob("*.ds"))
-    say(seconds, asked.text_bytes, ["datatrove", "tokenizers"], tokens=names)
+    say(clock, asked.text_bytes, ["datatrove", "tokenizers"], tokens=names)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,8 @@ The workers read tokenizer.json inside the timed part, once each. dolma strips e
 and shuffles documents; neither can be turned off.
 """
 
-import time
-
 from dolma.tokenizer import tokenize_in_parallel
-from encode_common import N_WORKERS, arguments, say
+from encode_common import N_WORKERS, Clock, arguments, say
 
 
 def main() -> None:
@@ -17,7 +15,7 @@ def main() -> None:
     sources = [str(asked.jsonl / "documents" / f"{file.stem}.json.gz") for file in asked.files]
     out = asked.work / "out"
     end_id = sum(1 for line in asked.ranks.read_bytes().splitlines() if line)
-    began = time.perf_counter()
+    clock = Clock()
     tokenize_in_parallel(
         sources=sources,
         destination=str(out),
@@ -28,9 +26,9 @@ def main() -> None:
         dtype="uint16",
         metadata_dir=str(asked.work / "done"),  # what it remembers here it would skip next time
     )
-    seconds = time.perf_counter() - began
+    clock.stop()
     names = sorted(str(file.relative_to(asked.work)) for file in out.glob("*.npy"))
-    say(seconds, asked.text_bytes, ["dolma", "tokenizers"], tokens=names)
+    say(clock, asked.text_bytes, ["dolma", "tokenizers"], tokens=names)
 
 
 if __name__ == "__main__":

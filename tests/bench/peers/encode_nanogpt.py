@@ -5,15 +5,14 @@ parquet files into Arrow files, which it makes once and keeps.
 """
 
 import os
-import time
 
-from encode_common import N_WORKERS, arguments, say, tiktoken_encoding
+from encode_common import N_WORKERS, Clock, arguments, say, tiktoken_encoding
 
 asked = arguments()
 os.environ |= {"HF_HOME": str(asked.work / "hf"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 
-import numpy as np  # noqa: E402
-from datasets import load_dataset  # noqa: E402
+import numpy as np
+from datasets import load_dataset
 
 encoding = tiktoken_encoding(asked.ranks)
 end_id = encoding.n_vocab - 1
@@ -30,7 +29,7 @@ def main() -> None:
     """Map, then write 1,024 pieces."""
     files = [str(file) for file in asked.files]
     dataset = load_dataset("parquet", data_files=files, split="train", cache_dir=str(asked.work / "hf"))
-    began = time.perf_counter()
+    clock = Clock()
     tokenized = dataset.map(process, remove_columns=dataset.column_names, num_proc=N_WORKERS)
     total = np.sum(tokenized["len"], dtype=np.uint64)
     tokens = np.memmap(asked.work / "train.bin", dtype=np.uint16, mode="w+", shape=(int(total),))
@@ -41,8 +40,8 @@ def main() -> None:
         tokens[place : place + len(ids)] = ids
         place += len(ids)
     tokens.flush()
-    seconds = time.perf_counter() - began
-    say(seconds, asked.text_bytes, ["datasets", "tiktoken"], tokens=["train.bin"])
+    clock.stop()
+    say(clock, asked.text_bytes, ["datasets", "tiktoken"], tokens=["train.bin"])
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ Left out: imports. The workers read their ranks inside the timed part, once each
 """
 
 import multiprocessing
-import time
 
 import numpy as np
 import pyarrow.parquet as pq
-from encode_common import N_WORKERS, arguments, say, tiktoken_encoding
+from encode_common import N_WORKERS, Clock, arguments, say, tiktoken_encoding
 
 SHARD_TOKENS = 100_000_000
 asked = arguments()
@@ -48,7 +47,7 @@ def write(number: int, tokens: np.ndarray) -> str:
 def main() -> None:
     """Fill a buffer of one shard, write it when it is full."""
     names, buffer, held = [], np.empty(SHARD_TOKENS, dtype=np.uint16), 0
-    began = time.perf_counter()
+    clock = Clock()
     with multiprocessing.get_context("fork").Pool(N_WORKERS, load) as pool:
         for tokens in pool.imap(tokenize, documents(), chunksize=16):
             room = min(len(tokens), SHARD_TOKENS - held)
@@ -59,8 +58,8 @@ def main() -> None:
                 held = len(tokens) - room
                 buffer[:held] = tokens[room:]
     names.append(write(len(names), buffer[:held]))
-    seconds = time.perf_counter() - began
-    say(seconds, asked.text_bytes, ["tiktoken", "numpy"], tokens=names, skip_bytes=1024, end_first=True)
+    clock.stop()
+    say(clock, asked.text_bytes, ["tiktoken", "numpy"], tokens=names, skip_bytes=1024, end_first=True)
 
 
 if __name__ == "__main__":
