@@ -16,7 +16,8 @@ from dataprep.paths import Paths
 from dataprep.plan_checks import _ledgers
 from dataprep.recipe import load_recipe
 from dataprep.sql import ask
-from train.checkpoint import list_checkpoints, read_checkpoint
+from train.checkpoint import read_checkpoint
+from train.step_folders import list_checkpoints
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 SAVED = ("--checkpoint-every", "2", "--keep", "2", "--keep-every", "30")
