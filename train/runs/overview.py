@@ -13,7 +13,6 @@ from pathlib import Path
 from dataprep.errors import DataError
 from dataprep.ledger import (
     Journal,
-    Record,
     find_journals,
     read_journal,
     read_trashed_at,
@@ -72,7 +71,7 @@ def overview(journals: Mapping[str, Journal], file: Path) -> Overview:
         stage=start["stage"],
         recipe=start["recipe"],
         parent=start["parent_run"] and at_step(start["parent_run"], start["parent_step"]),
-        status=status_of(journal, file),
+        status=status_of(journal, start["attempt"], file),
         # Counted, not where the last one ends: a replayed run may have read on from another row, or another recipe.
         rows_done=sum(rows.row_to - rows.row_from for rows in ranges),
         plan_rows=start.get("plan_rows"),
@@ -87,21 +86,10 @@ def overview(journals: Mapping[str, Journal], file: Path) -> Overview:
     )
 
 
-def status_of(journal: Journal, file: Path) -> str:
-    """How the last attempt ended; without an end, whether a process still writes or was killed."""
-    start = journal.of_kind("start")[-1]
-    if end := _end_of(journal, start["attempt"]):
-        return end["status"]
-    return "training" if is_locked(file) else "killed"
-
-
-def status_of_attempt(journal: Journal, attempt: int, file: Path) -> str:
-    """The same for one attempt: an earlier one without an end was killed."""
-    if attempt == journal.of_kind("start")[-1]["attempt"]:
-        return status_of(journal, file)
-    end = _end_of(journal, attempt)
-    return end["status"] if end else "killed"
-
-
-def _end_of(journal: Journal, attempt: int) -> Record | None:
-    return next((end for end in journal.of_kind("end") if end["attempt"] == attempt), None)
+def status_of(journal: Journal, attempt: int, file: Path) -> str:
+    """How an attempt ended; without an end it was killed, or it is the last one and a process still writes."""
+    ended = [end["status"] for end in journal.of_kind("end") if end["attempt"] == attempt]
+    if ended:
+        return ended[0]
+    is_last = attempt == journal.of_kind("start")[-1]["attempt"]
+    return "training" if is_last and is_locked(file) else "killed"

@@ -15,7 +15,7 @@ from dataprep.ledger import Journal, Record, rows_in_weights, steps_with_weights
 from dataprep.paths import CHECKPOINTS
 from dataprep.quantity import at_step
 from train.config import command_again
-from train.runs.overview import overview, status_of_attempt
+from train.runs.overview import overview, status_of
 from train.runs.trash import bytes_of
 from train.step_folders import list_checkpoints
 
@@ -72,7 +72,7 @@ def _attempt(
         "rows in weights": "none" if kept is None else f"{kept[0]:,} to {kept[1]:,}",
         "tokens in weights": sum(step["tokens"] for step in own if step["in_weights"]),
         "tokens lost": sum(step["tokens"] for step in own if not step["in_weights"]),
-        "ended": status_of_attempt(journal, start["attempt"], file),
+        "ended": status_of(journal, start["attempt"], file),
     }
 
 
