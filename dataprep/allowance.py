@@ -45,9 +45,9 @@ def tokens_by_hours(hours: Fraction, *, tokens_per_s: float, step_tokens: int) -
     return int(hours * 3600 * Fraction(tokens_per_s)) // step_tokens * step_tokens
 
 
-def compare(model: Model, run: RunEstimate, *, ratio: int = CHINCHILLA) -> tuple[Comparison, ...]:
-    """The run; its model at `ratio` tokens per parameter; its FLOPs where they would train best by that ratio."""
-    n_parameters = model.parameters
+def compare(model: Model, run: RunEstimate) -> tuple[Comparison, ...]:
+    """The run; its model at Chinchilla's tokens per parameter; its FLOPs where they would train best by that ratio."""
+    n_parameters, ratio = model.parameters, CHINCHILLA
     best_parameters = max(1, math.isqrt(run.flops // (6 * ratio)))
     return (
         _comparison("this run", n_parameters, run.targets, run),

@@ -11,8 +11,8 @@ from dataprep.allowance import compare
 from dataprep.batch import Batch
 from dataprep.console import size, table
 from dataprep.estimate import Model, RunEstimate
-from dataprep.footprint import GIB, Checkpoints, Vram, estimate_checkpoints, estimate_vram
-from dataprep.gpus import Gpu, Rented, gpu_table
+from dataprep.footprint import Checkpoints, Vram, estimate_checkpoints, estimate_vram
+from dataprep.gpus import GIB, Gpu, Rented, gpu_table
 from dataprep.recipe import Recipe
 from dataprep.shapes import PRESETS, ModelShape
 from dataprep.sources import make_shards

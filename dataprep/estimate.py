@@ -101,7 +101,7 @@ def count_model(shape: ModelShape, vocab_size: int) -> Model:
 
 
 def flops_per_token(shape: ModelShape, vocab_size: int, seq_len: int) -> FlopsPerToken:
-    """What the trainer divides by its peak: utilisation by 6N, and with attention."""
+    """The same of a shape by itself: what utilisation by 6N, and with attention, is reckoned from."""
     return count_model(shape, vocab_size).flops_per_token(seq_len)
 
 

@@ -10,9 +10,9 @@ estimate_vram(PRESETS["500m"].shape, …).weights == 4 bytes × the parameters
 from dataclasses import asdict, dataclass
 
 from dataprep.batch import Batch
+from dataprep.gpus import GIB
 from dataprep.shapes import ModelShape, padded_vocab_size
 
-GIB = 1 << 30
 _FP32, _BF16 = 4, 2
 _CHUNK_LOGITS = 1 << 27  # of one chunk of the head on a GPU: train/head.py
 _LOGIT_BYTES = 12  # bf16 logits, their fp32 copy and its softmax, and the gradient in bf16

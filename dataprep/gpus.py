@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+GIB = 1 << 30  # memory of GPUs is told in it; files and disks are in powers of ten
 _TABLE = Path(__file__).with_name("gpus.toml")
 _RENTED = re.compile(r"(?:([1-9][0-9]{0,4})(?: *[x×*] *| +))?(.+)", re.IGNORECASE | re.ASCII)
 _STRAY_COUNT = re.compile(r"(?<![\w-])[x×]?[0-9]+(?!\w)", re.IGNORECASE | re.ASCII)

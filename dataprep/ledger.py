@@ -19,6 +19,7 @@ from typing import Any
 
 from dataprep.errors import DataError
 from dataprep.passes import split_passes
+from dataprep.paths import JOURNAL
 from dataprep.publish import read_json
 
 Record = dict[str, Any]
@@ -94,7 +95,7 @@ class Lineage:
 
 def find_journals(runs: Path) -> dict[str, Path]:
     """Every run's journal, by name. A run in the trash still tells what it saw; a living one of its name wins."""
-    found = [*(runs / TRASH).glob("*/journal.jsonl"), *runs.glob("*/journal.jsonl")]
+    found = [*(runs / TRASH).glob(f"*/{JOURNAL}"), *runs.glob(f"*/{JOURNAL}")]
     by_run = {file.parent.name: file for file in found if not file.parent.name.startswith(".")}
     return dict(sorted(by_run.items()))
 

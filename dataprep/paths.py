@@ -11,6 +11,7 @@ from pathlib import Path
 
 # schema.sql, queries/ and the data dictionary ship with the code, beside the package.
 SHIPPED_MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
+JOURNAL, CHECKPOINTS = "journal.jsonl", "checkpoints"  # in a run's folder, in the trash too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,16 @@ class Paths:
 
     @property
     def runs(self) -> Path:
-        """`<run>/journal.jsonl` and `<run>/checkpoints/`."""
+        """A folder per run, by its name."""
         return self.root / "runs"
+
+    def journal(self, run: str) -> Path:
+        """What a run did."""
+        return self.runs / run / JOURNAL
+
+    def checkpoints(self, run: str) -> Path:
+        """What a run can go on from."""
+        return self.runs / run / CHECKPOINTS
 
     def shown(self, path: Path) -> str:
         """`path` as a person standing in the root would type it."""

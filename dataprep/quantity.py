@@ -51,6 +51,11 @@ def run_at_step(text: str) -> tuple[str, int | None]:
     return name(run), int(step) if at else None
 
 
+def at_step(run: str, step: int | None) -> str:
+    """RUN or RUN@STEP, as it is typed."""
+    return run if step is None else f"{run}@{step}"
+
+
 def positive(text: str) -> float:
     """A number above 0: dollars, hours, minutes."""
     try:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -80,3 +81,14 @@ def packed_root(encoded_root: Path) -> Path:
     asked = ["--mix", "70:30", "--sources", "alpha,beta", "--name", "mix", "--seq-len", "64", "--seed", "1"]
     assert run_in(encoded_root, pack.main, *asked) == 0
     return encoded_root
+
+
+@pytest.fixture
+def root(packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the packed root, in which everything that follows happens: a run may be trained there."""
+    from training import settle  # which loads torch: not for who trains nothing
+
+    copy = tmp_path / "root"
+    shutil.copytree(packed_root, copy)
+    settle(monkeypatch, copy)
+    return copy

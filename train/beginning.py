@@ -5,16 +5,20 @@ Holds: a run goes on with the recipe, tokenizer, model, seed and parent it was b
        a parent's weights are ones its journal knows, so that the lineage can tell what they saw, to the row.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from dataprep.errors import DataError, UsageError
 from dataprep.ledger import Journal, Record, read_journal
-from train.checkpoint import Checkpoint, list_checkpoints, newest_good, read_checkpoint, step_folder, step_of
+from dataprep.paths import JOURNAL
+from dataprep.quantity import at_step
+from train.checkpoint import Checkpoint, newest_good, read_checkpoint
 from train.keeping import reading
 from train.prepare import Job
 from train.runs.trash import refuse_trashed
+from train.step_folders import list_checkpoints, step_folder, step_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,8 @@ def find_parent(job: Job, held: ExitStack) -> Parent | None:
     if asked and (asked[0] != run or asked[1] not in (None, step)):
         raise DataError(
             f"run {job.run!r} was begun with another parent",
-            seen=f"--parent {_at(*asked)}",
-            wanted="none" if run is None else _at(run, step),
+            seen=f"--parent {at_step(*asked)}",
+            wanted="none" if run is None else at_step(run, step),
             fix="leave --parent out to go on; or begin a run of its own: --run-name NAME",
         )
     if run is None:
@@ -62,8 +66,7 @@ def find_checkpoint(job: Job, records: list[Record]) -> Checkpoint | None:
     if starts:
         _refuse_other(job, starts[-1], "its journal")
     checkpoint, complaints = newest_good(job.checkpoints)
-    for complaint in complaints:
-        print(f"warning: {complaint.what} and skipped: {complaint.seen}", flush=True)
+    _say_skipped(complaints)
     if checkpoint and not starts:
         raise DataError(
             f"run {job.run!r} has checkpoints but no journal: what its weights have seen is not known",
@@ -85,6 +88,11 @@ def find_checkpoint(job: Job, records: list[Record]) -> Checkpoint | None:
     elif starts:
         print("no checkpoint was reached before: starting again from row 0", flush=True)
     return checkpoint
+
+
+def _say_skipped(complaints: Sequence[DataError], whose: str = "") -> None:
+    for complaint in complaints:
+        print(f"warning: {complaint.what} and skipped: {complaint.seen}{whose}", flush=True)
 
 
 def _lost(job: Job, records: list[Record]) -> DataError:
@@ -117,16 +125,16 @@ def _open_parent(
 ) -> Parent:
     """Read the parent's checkpoint, every byte of it, and compare it with what is asked now."""
     refuse_trashed(job.paths, run, wanted="the parent's weights", instead="another --parent under another --run-name")
-    journal = read_journal(job.paths.runs / run / "journal.jsonl")
+    journal = read_journal(job.paths.journal(run))
     if not journal.of_kind("start"):
-        known = sorted(file.parent.name for file in job.paths.runs.glob("*/journal.jsonl") if file.stat().st_size)
+        known = sorted(file.parent.name for file in job.paths.runs.glob(f"*/{JOURNAL}") if file.stat().st_size)
         raise UsageError(
             f"there is no run {run!r} to begin from",
             seen=", ".join(known) or "no runs",
             wanted=f"{run}, with a journal and a checkpoint",
             fix="--parent with one of those runs" if known else "leave --parent out",
         )
-    held.enter_context(reading(job.paths.runs / run / "checkpoints"))
+    held.enter_context(reading(job.paths.checkpoints(run)))
     checkpoint = _newest_checkpoint(job, run) if step is None else _checkpoint_of(job, run, step)
     _refuse_other_kind(job, run, checkpoint, optimizer_kept=optimizer_kept)
     _refuse_unknown(journal, checkpoint, weights_sha256)
@@ -135,9 +143,8 @@ def _open_parent(
 
 
 def _newest_checkpoint(job: Job, run: str) -> Checkpoint:
-    checkpoint, complaints = newest_good(job.paths.runs / run / "checkpoints")
-    for complaint in complaints:
-        print(f"warning: {complaint.what} and skipped: {complaint.seen} (run {run})", flush=True)
+    checkpoint, complaints = newest_good(job.paths.checkpoints(run))
+    _say_skipped(complaints, f" (run {run})")
     if checkpoint is None:
         raise DataError(
             f"run {run!r} has no whole checkpoint to begin from",
@@ -149,7 +156,7 @@ def _newest_checkpoint(job: Job, run: str) -> Checkpoint:
 
 
 def _checkpoint_of(job: Job, run: str, step: int) -> Checkpoint:
-    checkpoints = job.paths.runs / run / "checkpoints"
+    checkpoints = job.paths.checkpoints(run)
     folder = step_folder(checkpoints, step)
     held = [step_of(other) for other in list_checkpoints(checkpoints)]
     others = ", ".join(f"{run}@{other}" for other in held if other != step)
@@ -178,7 +185,7 @@ def _refuse_other_kind(job: Job, run: str, checkpoint: Checkpoint, *, optimizer_
         ours, held = job.identity[key], theirs.get(key)
         if ours != held:
             raise DataError(
-                f"the parent {_at(run, checkpoint.cursor.step)} has another {word}",
+                f"the parent {at_step(run, checkpoint.cursor.step)} has another {word}",
                 seen=f"{key} {_short(held, ours)}",
                 wanted=_short(ours, held),
                 fix=f"{fix}; or a parent of this {word}",
@@ -192,15 +199,11 @@ def _refuse_unknown(journal: Journal, checkpoint: Checkpoint, weights_sha256: st
     if checkpoint.weights_sha256 not in wanted:
         where = "the run was begun with other weights" if weights_sha256 else "its journal does not name these weights"
         raise DataError(
-            f"what {_at(journal.run, checkpoint.cursor.step)} has seen cannot be told: {where}",
+            f"what {at_step(journal.run, checkpoint.cursor.step)} has seen cannot be told: {where}",
             seen=f"sha256 {_short(checkpoint.weights_sha256)}",
             wanted=", ".join(_short(sha256) for sha256 in sorted(wanted)) or "a checkpoint record",
             fix=f"the parent's own command once more (it mends its journal), or --parent {journal.run}@STEP",
         )
-
-
-def _at(run: str, step: int | None) -> str:
-    return run if step is None else f"{run}@{step}"
 
 
 def _refuse_other(job: Job, held: dict[str, Any], where: str) -> None:

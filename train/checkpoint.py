@@ -8,7 +8,6 @@ Holds: state.json names size and sha256 of both files and hashes itself; nothing
 
 import hashlib
 import json
-import re
 import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,9 +20,9 @@ from torch import nn
 from dataprep.errors import DataError
 from dataprep.publish import sha256_file, sweep
 from train.optim import Optimizer
+from train.step_folders import list_checkpoints, step_of
 
 WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizer.pt", "state.json"
-_NAME = re.compile(r"step_\d{8,}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,22 +113,6 @@ def clear_the_way(checkpoints: Path, step: int) -> None:
             aside = folder.with_name(f"damaged_{folder.name}")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
-
-
-def step_folder(checkpoints: Path, step: int) -> Path:
-    """Where the checkpoint of a step is published."""
-    return checkpoints / f"step_{step:08d}"
-
-
-def list_checkpoints(checkpoints: Path) -> list[Path]:
-    """Published checkpoints, oldest first."""
-    found = [folder for folder in checkpoints.glob("step_*") if _NAME.fullmatch(folder.name)]
-    return sorted(found, key=step_of)
-
-
-def step_of(folder: Path) -> int:
-    """step_00000050 -> 50."""
-    return int(folder.name.removeprefix("step_"))
 
 
 def from_state(folder: Path, state: dict[str, Any]) -> Checkpoint:

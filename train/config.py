@@ -5,6 +5,8 @@ Holds: --help answers without loading torch; a bad flag is refused before anythi
 """
 
 import argparse
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +63,13 @@ def parse_config(argv: list[str]) -> TrainConfig:
     """Parse `argv`; leaves with exit code 2 and three lines where it cannot."""
     flags = _parser().parse_args(argv)
     return TrainConfig(**vars(flags), argv=tuple(argv))
+
+
+def command_again(argv: Sequence[str], *, world_size: int) -> str:
+    """What goes on with a run that `argv` began."""
+    # Without the "--", torchrun on Python 3.11 takes our --run for an abbreviation of its own --run-path.
+    launcher = f"torchrun --standalone --nproc_per_node={world_size} --" if world_size > 1 else "python"
+    return f"{launcher} train/main.py {shlex.join(argv)}{' --resume auto' if 'never' in argv else ''}"
 
 
 def _parser() -> argparse.ArgumentParser:

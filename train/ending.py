@@ -5,12 +5,12 @@ Holds: a run that has ended says so again, word for word from its journal, and c
 go on with: torchrun --standalone --nproc_per_node=2 -- train/main.py --manifest --run-name base
 """
 
-import shlex
 from collections.abc import Sequence
 
 from dataprep.errors import as_typed
 from dataprep.ledger import Record
 from train.checkpoint import Cursor
+from train.config import command_again
 from train.model import GPT
 from train.prepare import Job
 from train.sample import complete, shown
@@ -20,11 +20,8 @@ NEXT = as_typed("next: python -m dataprep.sql --file manifests/queries/seen.sql"
 
 def resume_command(job: Job, *, world_size: int, limit: str | None = None) -> str:
     """What goes on with this run; a `limit` that ended it must be raised."""
-    # Without the "--", torchrun on Python 3.11 takes our --run for an abbreviation of its own --run-path.
-    launcher = f"torchrun --standalone --nproc_per_node={world_size} --" if world_size > 1 else "python"
-    again = " --resume auto" if job.config.resume == "never" else ""
     larger = f" (with a larger {limit.partition(' ')[0]})" if limit else ""
-    return as_typed(f"{launcher} train/main.py {shlex.join(job.config.argv)}{again}") + larger
+    return as_typed(command_again(job.config.argv, world_size=world_size)) + larger
 
 
 def sample(job: Job, model: GPT) -> Record:

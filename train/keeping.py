@@ -8,14 +8,15 @@ doomed([10, 20, 30, 40], keep=1, keep_every=20, needed=set()) == [10, 30]
 
 import contextlib
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dataprep.errors import DataError
 from dataprep.ledger import read_journal
-from train.checkpoint import list_checkpoints, step_of
+from dataprep.paths import JOURNAL
+from train.locks import lock
+from train.step_folders import list_checkpoints, step_of
 
 
 def doomed(steps: Sequence[int], keep: int, keep_every: int | None, needed: set[int]) -> list[int]:
@@ -29,7 +30,7 @@ def remove_old(checkpoints: Path, *, keep: int, keep_every: int | None) -> list[
     folders = {step_of(folder): folder for folder in list_checkpoints(checkpoints)}
     if not doomed(list(folders), keep, keep_every, set()):
         return []
-    with _lock(checkpoints, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
+    with lock(checkpoints, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
         if not alone:
             return []
         # Only now: whoever read here before has written by now from where it began.
@@ -43,7 +44,7 @@ def remove_old(checkpoints: Path, *, keep: int, keep_every: int | None) -> list[
 @contextlib.contextmanager
 def reading(checkpoints: Path) -> Iterator[None]:
     """Nothing that lies in `checkpoints` when the block begins is removed before it ends."""
-    with _lock(checkpoints, fcntl.LOCK_SH):
+    with lock(checkpoints, fcntl.LOCK_SH):
         yield
 
 
@@ -52,7 +53,7 @@ def _needed_by_others(checkpoints: Path, steps: set[int]) -> tuple[set[int], lis
     run_folder = checkpoints.parent
     needed: set[int] = set()
     warnings = []
-    for file in sorted(run_folder.parent.glob("*/journal.jsonl")):
+    for file in sorted(run_folder.parent.glob(f"*/{JOURNAL}")):
         if file.parent == run_folder or list_checkpoints(file.parent / checkpoints.name):
             continue
         try:
@@ -71,22 +72,3 @@ def _aside(folder: Path) -> Path:
     aside = folder.with_name(f".{folder.name}.old.part")
     shutil.rmtree(aside, ignore_errors=True)
     return folder.rename(aside)
-
-
-@contextlib.contextmanager
-def _lock(folder: Path, kind: int) -> Iterator[bool]:
-    """Hold a lock on `folder`, if there is such a folder; whether we got it. It ends with its process."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(descriptor, kind)
-            alone = True
-        except BlockingIOError:
-            alone = False
-        yield alone
-    finally:
-        os.close(descriptor)

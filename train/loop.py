@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from dataprep.errors import DataError, EnvironmentProblem
-from dataprep.ledger import rows_in_weights
+from dataprep.ledger import Record, rows_in_weights
 from train.beginning import Parent, find_checkpoint, find_parent
 from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_moments, load_weights
 from train.config import TrainConfig
 from train.ending import NEXT, end_again, has_ended, resume_command, sample, sample_lines
 from train.gradients import accumulate_gradients, among_ranks
-from train.journal import Journal, Record
+from train.journal import Journal
 from train.keeper import Keeper
 from train.kernels import choose_kernels
 from train.loader import RankRows

@@ -17,7 +17,6 @@ from dataprep.errors import EnvironmentProblem
 from train.optim import Optimizer
 
 _MARGIN = 0.9  # the allocator loses some to fragments, and rows differ in their documents
-_GIB = 2**30
 
 
 @contextlib.contextmanager

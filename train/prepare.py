@@ -53,12 +53,12 @@ class Job:
     @property
     def journal(self) -> Path:
         """What the run did."""
-        return self.folder / "journal.jsonl"
+        return self.paths.journal(self.run)
 
     @property
     def checkpoints(self) -> Path:
         """What the run can go on from."""
-        return self.folder / "checkpoints"
+        return self.paths.checkpoints(self.run)
 
     @property
     def is_chat(self) -> bool:

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from dataprep.estimate import RunEstimate, count_model, estimate_run
-from dataprep.gpus import gpu_table
+from dataprep.gpus import GIB, gpu_table
 from dataprep.recipe import Recipe
 from train.beginning import Parent
 from train.checkpoint import Cursor
@@ -148,7 +148,7 @@ class VramSlope:
         if record["vram_allocated"] is None:
             return ""
         allocated, reserved, slope = (
-            n_bytes / 2**30 for n_bytes in (record["vram_allocated"], record["vram_reserved"], self.per_1k_steps)
+            n_bytes / GIB for n_bytes in (record["vram_allocated"], record["vram_reserved"], self.per_1k_steps)
         )
         return f"vram {allocated:.1f}/{reserved:.1f} GiB ({slope:+.1f}/1k)"
 

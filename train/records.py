@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from dataprep.ledger import Record
 from train.beginning import Parent
 from train.checkpoint import Checkpoint, Cursor
-from train.journal import Record, now
+from train.journal import now
 from train.prepare import Job
 from train.ranks import Ranks
 

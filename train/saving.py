@@ -24,19 +24,10 @@ from torch import Tensor, nn
 
 from dataprep.errors import EnvironmentProblem
 from dataprep.publish import publishing_folder
-from train.checkpoint import (
-    MOMENTS,
-    STATE,
-    WEIGHTS,
-    Checkpoint,
-    Cursor,
-    file_fact,
-    from_state,
-    state_hash,
-    step_folder,
-)
+from train.checkpoint import MOMENTS, STATE, WEIGHTS, Checkpoint, Cursor, file_fact, from_state, state_hash
 from train.keeping import remove_old
 from train.optim import Optimizer
+from train.step_folders import step_folder
 
 
 @dataclass(frozen=True, kw_only=True)

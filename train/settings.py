@@ -84,7 +84,7 @@ def _parent_start(paths: Paths, run: str) -> Record | None:
 
 
 def _last_start(paths: Paths, run: str) -> Record | None:
-    starts = read_journal(paths.runs / run / "journal.jsonl").of_kind("start")
+    starts = read_journal(paths.journal(run)).of_kind("start")
     return starts[-1] if starts else None
 
 

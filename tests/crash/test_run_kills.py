@@ -1,47 +1,32 @@
 """A run killed again and again, at random moments, ends with the weights and the ledger of one left alone."""
 
 import json
-import os
-import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from training import FLAGS, journal_of, start
 
 from dataprep import manifest
-from dataprep.ledger import read_journal, steps_with_weights
+from dataprep.ledger import steps_with_weights
 from dataprep.paths import Paths
 from dataprep.plan_checks import _ledgers
 from dataprep.recipe import load_recipe
 from dataprep.sql import ask
-from train.checkpoint import list_checkpoints, read_checkpoint
+from train.checkpoint import read_checkpoint
+from train.step_folders import list_checkpoints
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ZYGOTE = Path(__file__).with_name("zygote.py")
-FLAGS = ("--manifest", "--recipe", "mix", "--model", "nano", "--device", "cpu", "--batch-tokens", "512")
 SAVED = ("--checkpoint-every", "2", "--keep", "2", "--keep-every", "30")
-
-
-@pytest.fixture
-def root(packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copy = tmp_path / "root"
-    shutil.copytree(packed_root, copy)
-    monkeypatch.setenv("DATAPREP_ROOT", str(copy))
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return copy
 
 
 def attempts(kills: dict[str, int], *, world_size: int) -> list[dict[str, Any]]:
     """Train each run to its end through that many SIGKILLs; what became of each attempt."""
     asked = {"flags": [*FLAGS, *SAVED], "kills": kills, "seed": 5, "world_size": world_size}
-    command = [sys.executable, str(ZYGOTE), json.dumps(asked)]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=200, check=False)
+    done = start(str(ZYGOTE), json.dumps(asked))
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -62,7 +47,7 @@ def test_random_kills_change_neither_the_weights_nor_the_ledger(root: Path, worl
     assert read_checkpoint(newest["killed"]).cursor.rows_done == recipe.plan_rows
     assert states["killed"] == states["whole"]  # cursor, randomness, sha256 of weights and of moments: bit for bit
 
-    records = read_journal(root / "runs" / "killed" / "journal.jsonl").records
+    records = journal_of(root, "killed").records
     steps = steps_with_weights(records)
     rows = [row for step in steps if step["in_weights"] for row in range(step["row_from"], step["row_to"])]
     assert rows == list(range(recipe.plan_rows)), "every row once, none left out"

@@ -249,7 +249,7 @@ def test_a_real_checkpoint_is_about_as_large_as_budgeted(
 ) -> None:
     settle(monkeypatch, root)
     flags = ("--model", "nano", "--batch-tokens", "512", "--recipe", "mix")
-    here("--manifest", *flags, "--device", "cpu", "--run", "small", "--tokens", "1024")
+    here("--run", "small", "--tokens", "1024")
     (folder,) = (root / "runs" / "small" / "checkpoints").glob("step_*")
     n_bytes = sum(file.stat().st_size for file in folder.iterdir())
     assert told(root, capsys, *flags)["checkpoints"]["one"] == pytest.approx(n_bytes, rel=0.2)

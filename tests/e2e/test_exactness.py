@@ -1,42 +1,33 @@
 """Exactness: rows, losses and ledger are those of one process, on any number of ranks, however often they change."""
 
-import contextlib
-import io
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-import torch
-from safetensors.torch import load_file
+from training import FLAGS, here, kept_steps, records, settle, start, weights
 
 from dataprep import manifest
-from dataprep.ledger import read_journal, steps_with_weights
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
 from dataprep.sql import ask
-from train.config import parse_config
-from train.loop import train
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 # 12 rows a step: whole shares for 1, 2, 3 and 4 ranks, whose last step is uneven for all of them.
-FLAGS = ("--manifest", "--recipe", "mix", "--model", "nano", "--device", "cpu", "--batch-tokens", "768")
+BATCH = ("--batch-tokens", "768")
 # Like train/main.py, and prints the row hash of these very ranks first.
 HASHED = """
 import sys
 from dataprep.errors import run
-from train import loop
 from train.config import parse_config
-honest = loop.Attempt.run
+from train.loop import Attempt, train
+from train.row_hash import print_row_hash
+honest = Attempt.run
 def hashed(self):
-    loop._print_row_hash(self.job, self.ranks)
+    print_row_hash(self.job, self.ranks)
     return honest(self)
-loop.Attempt.run = hashed
-run(lambda: loop.train(parse_config(sys.argv[1:])))
+Attempt.run = hashed
+run(lambda: train(parse_config(sys.argv[1:])))
 """
 
 
@@ -46,44 +37,18 @@ def root(packed_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     copy = tmp_path_factory.mktemp("exact") / "root"
     shutil.copytree(packed_root, copy)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATAPREP_ROOT", str(copy))
-        patch.setenv("PYTHONPATH", str(REPOSITORY))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        torch.set_num_threads(1)
-        here("--run", "one")
+        settle(patch, copy)
+        here("--run", "one", *BATCH)
         yield copy
-
-
-def here(*flags: str) -> None:
-    with contextlib.redirect_stdout(io.StringIO()):
-        assert train(parse_config([*FLAGS, *flags])) == 0
 
 
 def on_ranks(n: int, root: Path, *flags: str) -> list[str]:
     """Train on `n` real processes; the lines that were printed, the row hash first."""
     script = root / "hashed.py"
     script.write_text(HASHED)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n}", "--"]
-    done = subprocess.run(
-        [*torchrun, str(script), *FLAGS, *flags],
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = start(str(script), *FLAGS, *BATCH, *flags, ranks=n)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
-
-
-def kept_steps(root: Path, run: str) -> list[dict[str, Any]]:
-    steps = steps_with_weights(read_journal(root / "runs" / run / "journal.jsonl").records)
-    return [step for step in steps if step["in_weights"]]
-
-
-def final_weights(root: Path, run: str) -> dict[str, torch.Tensor]:
-    newest = read_journal(root / "runs" / run / "journal.jsonl").of_kind("checkpoint")[-1]
-    return load_file(root / "runs" / run / newest["path"] / "model.safetensors")
 
 
 def seen_by_shard(root: Path, run: str) -> dict[tuple[str, str], int]:
@@ -105,8 +70,8 @@ def assert_same_training(root: Path, run: str) -> None:
     for key in ("step", "row_from", "row_to", "tokens", "loss_tokens", "lr"):
         assert [step[key] for step in ours] == [step[key] for step in wanted], key
     off = max(abs(a["loss"] - b["loss"]) for a, b in zip(ours, wanted, strict=True))
-    theirs, weights = final_weights(root, run), final_weights(root, "one")
-    apart = max(float((theirs[name] - weights[name]).abs().max()) for name in weights)
+    theirs, whole = weights(root, run), weights(root, "one")
+    apart = max(float((theirs[name] - whole[name]).abs().max()) for name in whole)
     print(f"{run}: losses differ by {off:.1e} at most, weights by {apart:.1e}")
     assert off < 5e-6
     assert apart < 2e-5
@@ -120,14 +85,20 @@ def test_rows_losses_ledger_and_weights_are_those_of_one_process(root: Path, n_r
     run = f"ranks-{n_ranks}"
     printed = on_ranks(n_ranks, root, "--run", run, "--micro-batch", micro_batch)
     assert printed[0] == recipe.rows_sha256
+    accumulation = 12 // n_ranks // int(micro_batch)
+    factors = f"world {n_ranks} x micro-batch {micro_batch} x accumulation {accumulation} x seq_len 64 = 768 tokens"
+    assert f"step   {factors}" in printed
+    (started,) = records(root, run, "start")
+    told = [started[key] for key in ("world_size", "micro_batch", "accumulation", "batch_rows")]
+    assert told == [n_ranks, int(micro_batch), accumulation, 12]
     assert_same_training(root, run)
 
 
 def test_one_then_three_then_two_ranks_train_what_one_does(root: Path) -> None:
-    here("--run", "elastic", "--tokens", "15360")
+    here("--run", "elastic", *BATCH, "--tokens", "15360")
     on_ranks(3, root, "--run", "elastic", "--tokens", "38400", "--micro-batch", "2")
     printed = on_ranks(2, root, "--run", "elastic")
     assert printed[0] == load_recipe(Paths(root=root), "mix").rows_sha256
-    starts = read_journal(root / "runs" / "elastic" / "journal.jsonl").of_kind("start")
+    starts = records(root, "elastic", "start")
     assert [(start["world_size"], start["rows_done"]) for start in starts] == [(1, 0), (3, 240), (2, 600)]
     assert_same_training(root, "elastic")

@@ -1,6 +1,5 @@
 """The preflight in real processes: ranks that hang leave in time with one message; trials find the cure."""
 
-import os
 import re
 import subprocess
 import sys
@@ -9,13 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from training import REPOSITORY, start
 
 from dataprep.errors import EnvironmentProblem
 from train import ranks
 from train.preflight import CURES, Trial, Variables, find_cure, try_in_children
 from train.ranks import joined
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 # Limits a test can wait for, and a last rank that stops where the test says.
 HUNG = """
 import sys, time
@@ -61,10 +60,8 @@ def two_ranks(
     """Two ranks by torchrun, and the seconds they took."""
     script = folder / "hung.py"
     script.write_text(HUNG)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--"]
-    command = [sys.executable, *launcher, str(script), where, str(arrival_s), str(answer_s)]
     started = time.monotonic()
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=100, check=False)
+    done = start(str(script), where, str(arrival_s), str(answer_s), ranks=2)
     return done, time.monotonic() - started
 
 

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 import tomli_w
 from conftest import run_in
+from training import by_name, here, raising
 
 from dataprep import manifest, verify
 from dataprep.errors import DataError, UsageError
@@ -21,9 +22,7 @@ from dataprep.ledger import TRASH, TRASH_RECEIPT, find_journals
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
 from dataprep.sql import ask
-from train.config import parse_config
 from train.journal import Journal
-from train.loop import train
 from train.runs import __main__ as runs
 
 KILL_AT = Path(__file__).parents[1] / "crash" / "kill_at.py"
@@ -251,10 +250,10 @@ def test_an_interrupted_purge_is_never_restored_and_goes_on(
     paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(paths, "trash", "grandchild")
-    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        call(paths, "purge", "grandchild", "--yes", "--yes")
-    monkeypatch.undo()
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(shutil, "rmtree", raising(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            call(paths, "purge", "grandchild", "--yes", "--yes")
     refused(paths, "run 'grandchild' was purged.*it was interrupted", "restore", "grandchild")
     call(paths, "purge", "grandchild", "--yes", "--yes")
     assert "15 bytes freed" in capsys.readouterr().out
@@ -315,25 +314,19 @@ def test_killed_at_any_step_the_run_is_whole_in_one_place(paths: Paths, verb: st
 
 
 def test_a_trashed_name_is_not_trained_and_a_trashed_parent_says_restore(
-    packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path,
 ) -> None:
-    paths = Paths(root=tmp_path / "packed")
-    shutil.copytree(packed_root, paths.root)
-    monkeypatch.setenv("DATAPREP_ROOT", str(paths.root))
+    paths = Paths(root=root)
     write_run(paths, "base")
     call(paths, "trash", "base")
-    flags = ["--manifest", "--recipe", "mix", "--model", "nano", "--device", "cpu"]
     for asked in (["--run", "base"], ["--run", "new", "--parent", "base"], ["--run", "new", "--parent", "base@2"]):
         with pytest.raises(UsageError, match=r"run 'base' is in the trash(?s:.*)python -m train\.runs restore base"):
-            train(parse_config([*flags, *asked]))
+            here(*asked)
     assert find_journals(paths.runs) == {"base": paths.runs / ".trash" / "base" / "journal.jsonl"}
 
 
-def test_a_history_over_a_packed_recipe_counts_every_shard_to_the_token(
-    packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = Paths(root=tmp_path / "packed")
-    shutil.copytree(packed_root, paths.root)
+def test_a_history_over_a_packed_recipe_counts_every_shard_to_the_token(root: Path, tmp_path: Path) -> None:
+    paths = Paths(root=root)
     n_rows = load_recipe(paths, "mix").plan_rows
     step = {"run": "old", "recipe": "mix", "gpus": 2, "micro-batch": 4, "accumulation": 1, "seq-len": 64}
     to_step = n_rows // 8 + 3  # the last steps read the first rows again
@@ -356,9 +349,8 @@ def test_a_history_over_a_packed_recipe_counts_every_shard_to_the_token(
         ("old", tokens[0] + tokens[1], tokens[1], n_again),
     ]
     assert run_in(paths.root, verify.main) == 0
-    monkeypatch.setenv("DATAPREP_ROOT", str(paths.root))
     with pytest.raises(UsageError, match="replayed from a file, not trained"):
-        train(parse_config(["--manifest", "--run", "old", "--device", "cpu"]))
+        by_name("old")
 
 
 def test_no_torch_is_loaded() -> None:

@@ -7,20 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import run_in, write_source
 from trained import Run, Token, rows_of, trash
+from training import here, records, settle
 
 from dataprep import manifest, pack, shards, verify
 from dataprep.errors import DataError, QuernError, UsageError
-from dataprep.ledger import read_journal
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
 from dataprep.rank_file import format_ranks
 from dataprep.recipe import load_recipe, publish_recipe
 from dataprep.sql import ask
 from dataprep.vocab_store import publish_vocab
-from train.config import parse_config
-from train.loop import train
 
 MORE = ["--mix", "30:70", "--sources", "alpha,beta", "--seq-len", "64", "--seed", "2"]
 
@@ -261,16 +258,15 @@ def test_a_new_mixture_in_the_middle_of_training_goes_on_where_each_source_stood
     paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The trainer itself: 40 % of 70:30, then all that is left at 30:70, from the first run's weights."""
-    torch.set_num_threads(1)
-    monkeypatch.setenv("DATAPREP_ROOT", str(paths.root))
-    flags = ["--manifest", "--model", "nano", "--device", "cpu", "--batch-tokens", "1024"]
+    settle(monkeypatch, paths.root)
+    batch = ("--batch-tokens", "1024")
     first = load_recipe(paths, "mix")
     forty_percent = str(first.plan_rows * 2 // 5 // 16 * 1024)
-    assert train(parse_config([*flags, "--recipe", "mix", "--run", "base", "--tokens", forty_percent])) == 0
+    here(*batch, "--run", "base", "--tokens", forty_percent)
     packed(paths, capsys, "--exclude-seen", "base", "--name", "rest")
-    assert train(parse_config([*flags, "--recipe", "rest", "--run", "rest", "--parent", "base"])) == 0
+    here(*batch, "--recipe", "rest", "--run", "rest", "--parent", "base")
 
-    rest, step = load_recipe(paths, "rest"), read_journal(paths.runs / "base" / "journal.jsonl").of_kind("step")[-1]
+    rest, step = load_recipe(paths, "rest"), records(paths.root, "base", "step")[-1]
     trained = [token for row in rows_of(paths, first)[: step["row_to"]] for token in row]
     trained += [token for row in rows_of(paths, rest) for token in row]
     assert len(set(trained)) == len(trained)

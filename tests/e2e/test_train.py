@@ -1,7 +1,5 @@
 """Whole runs on a small plan: real processes where processes matter, the same functions where they do not."""
 
-import contextlib
-import io
 import json
 import os
 import shutil
@@ -16,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from masked import publish_variant
-from safetensors.torch import load_file
+from training import FLAGS, REPOSITORY, here, journal_of, kept_steps, losses, main, raising, records, start, weights
 
 from dataprep import pack
 from dataprep.errors import DataError, EnvironmentProblem, UsageError
-from dataprep.ledger import read_journal, rows_in_weights, steps_with_weights, trace_lineage
+from dataprep.ledger import rows_in_weights, steps_with_weights, trace_lineage
 from dataprep.paths import Paths
 from dataprep.rank_file import format_ranks
 from dataprep.recipe import load_recipe
@@ -30,9 +28,7 @@ from train.config import parse_config
 from train.journal import Journal
 from train.loop import Attempt, train
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 GOLDEN = REPOSITORY / "tests" / "golden" / "nano_20_steps.json"
-FLAGS = ("--manifest", "--recipe", "mix", "--model", "nano", "--device", "cpu", "--batch-tokens", "512")
 TWENTY_STEPS = ("--tokens", "10240")
 # Like train/main.py, and dies or is told to stop where the test says.
 DISTURBED = """
@@ -57,90 +53,26 @@ run(lambda: train(parse_config(sys.argv[1:])))
 """
 
 
-@pytest.fixture
-def root(packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copy = tmp_path / "root"
-    shutil.copytree(packed_root, copy)
-    monkeypatch.setenv("DATAPREP_ROOT", str(copy))
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    # A model this small loses more by waiting for a second thread than it wins.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
-    return copy
-
-
-def here(*flags: str) -> str:
-    """Train in this process; what was printed."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        assert train(parse_config([*FLAGS, *flags])) == 0
-    return printed.getvalue()
-
-
-def start(*command: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
-    """Run a script in one process, or in several by torchrun."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "--"] if ranks > 1 else []
-    return subprocess.run(
-        [sys.executable, *launcher, *command], env=os.environ, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def main(*flags: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
-    return start(str(REPOSITORY / "train" / "main.py"), *FLAGS, *flags, ranks=ranks)
-
-
 def disturbed(root: Path, where: str, wanted: str, *flags: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
     script = root / "disturbed.py"
     script.write_text(DISTURBED)
     return start(str(script), where, wanted, *FLAGS, *flags, ranks=ranks)
 
 
-def records(root: Path, run: str, kind: str) -> list[dict[str, Any]]:
-    return [record for record in read_journal(root / "runs" / run / "journal.jsonl").records if record["kind"] == kind]
-
-
-def losses(root: Path, run: str) -> list[float]:
-    """The loss of each step that is in the weights."""
-    kept = steps_with_weights(read_journal(root / "runs" / run / "journal.jsonl").records)
-    return [record["loss"] for record in kept if record["in_weights"]]
-
-
-def final_weights(root: Path, run: str) -> dict[str, torch.Tensor]:
-    newest = records(root, run, "checkpoint")[-1]
-    mapped = load_file(root / "runs" / run / newest["path"] / "model.safetensors")
-    return {name: tensor.clone() for name, tensor in mapped.items()}
-
-
 def assert_same_end(root: Path, run: str, wanted: str, tolerance: float) -> None:
     assert losses(root, run) == pytest.approx(losses(root, wanted), abs=tolerance)
-    torch.testing.assert_close(final_weights(root, run), final_weights(root, wanted), rtol=0, atol=tolerance)
+    torch.testing.assert_close(weights(root, run), weights(root, wanted), rtol=0, atol=tolerance)
 
 
 def assert_journal_adds_up(root: Path, run: str) -> None:
     recipe = load_recipe(Paths(root=root), "mix")
-    journal = read_journal(root / "runs" / run / "journal.jsonl").records
-    ranges = rows_in_weights(journal)
+    ranges = rows_in_weights(journal_of(root, run).records)
     assert [ranges[0].row_from, *(each.row_to for each in ranges)] == [
         *(each.row_from for each in ranges),
         recipe.plan_rows,
     ]
-    kept = [record for record in steps_with_weights(journal) if record["in_weights"]]
-    assert sum(record["tokens"] for record in kept) == recipe.tokens
+    assert sum(step["tokens"] for step in kept_steps(root, run)) == recipe.tokens
     assert records(root, run, "checkpoint")[-1]["tokens_done"] == recipe.tokens
-
-
-def test_losses_do_not_depend_on_ranks_or_micro_batch(root: Path) -> None:
-    for micro_batch in ("1", "4"):
-        here(*TWENTY_STEPS, "--run", f"one-{micro_batch}", "--micro-batch", micro_batch)
-        done = main(*TWENTY_STEPS, "--run", f"two-{micro_batch}", "--micro-batch", micro_batch, ranks=2)
-        assert done.returncode == 0, done.stderr
-    wanted = losses(root, "one-1")
-    assert len(wanted) == 20
-    for run in ("one-4", "two-1", "two-4"):
-        assert losses(root, run) == pytest.approx(wanted, abs=1e-4)
-    (started,) = records(root, "two-1", "start")
-    assert [started[key] for key in ("world_size", "micro_batch", "accumulation", "batch_rows")] == [2, 1, 4, 8]
-    assert "world 2 x micro-batch 4 x accumulation 1 x seq_len 64 = 512 tokens" in done.stdout
 
 
 def test_the_row_hash_is_the_packers_and_trains_nothing(root: Path) -> None:
@@ -171,13 +103,11 @@ def test_killed_twice_and_torn_a_run_ends_as_if_undisturbed(root: Path) -> None:
     assert second.returncode == -9
     assert "from   step 20: 160 rows, 10,240 tokens done" in second.stdout
     assert "last line was cut short by a kill: 21 bytes removed" in second.stdout
-    assert "from   step 30" in main(*killed).stdout
+    assert "from   step 30" in here(*killed)
 
     assert_same_end(root, "killed", "whole", 1e-6)
     assert_journal_adds_up(root, "killed")
-    lost = [
-        r for r in steps_with_weights(read_journal(root / "runs/killed/journal.jsonl").records) if not r["in_weights"]
-    ]
+    lost = [step for step in steps_with_weights(journal_of(root, "killed").records) if not step["in_weights"]]
     # Steps after 30 may be computed while its checkpoint is written; how many is the disk's affair.
     assert [record["step"] for record in lost if record["step"] <= 30] == list(range(21, 30))
     assert [record["status"] for record in records(root, "killed", "end")] == ["finished"]
@@ -198,14 +128,14 @@ def test_one_told_rank_of_two_stops_both_with_a_checkpoint_and_one_rank_goes_on(
 
 def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(root: Path) -> None:
     here("--run", "damaged", "--checkpoint-every", "20")
-    whole = final_weights(root, "damaged")
+    whole = weights(root, "damaged")
     newest = root / "runs" / "damaged" / records(root, "damaged", "checkpoint")[-1]["path"]
     content = bytearray((newest / "model.safetensors").read_bytes())
     content[-3] ^= 1
     (newest / "model.safetensors").write_bytes(content)
     printed = here("--run", "damaged", "--checkpoint-every", "20")
     assert f"warning: checkpoint {newest.name} is damaged and skipped: model.safetensors" in printed
-    torch.testing.assert_close(final_weights(root, "damaged"), whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(weights(root, "damaged"), whole, rtol=0, atol=1e-6)
     assert_journal_adds_up(root, "damaged")
     shutil.rmtree(newest)
     for folder in (root / "runs" / "damaged" / "checkpoints").glob("step_*"):
@@ -267,16 +197,9 @@ def test_a_save_that_fails_ends_the_run_at_the_next_look_and_a_step_that_fails_e
     monkeypatch.setattr(Attempt, "_check_finite", broken_after(7, Attempt._check_finite))
     with pytest.raises(DataError, match="step 8 is not finite"):
         here("--checkpoint-every", "5", "--run", "broken")
-    kinds = [record["kind"] for record in read_journal(root / "runs" / "broken" / "journal.jsonl").records]
+    kinds = [record["kind"] for record in journal_of(root, "broken").records]
     assert kinds == ["start", *["step"] * 7, "checkpoint", "checkpoint", "end"]
     assert [record["step"] for record in records(root, "broken", "checkpoint")] == [5, 7]
-
-
-def raising(error: Exception) -> Callable[..., None]:
-    def refuse(*_: object) -> None:
-        raise error
-
-    return refuse
 
 
 def broken_after(step: int, honest: Callable[..., None]) -> Callable[..., None]:
@@ -307,12 +230,12 @@ def test_a_slow_save_does_not_hold_the_steps_back(root: Path, monkeypatch: pytes
     monkeypatch.setattr(Journal, "write", noted)
     monkeypatch.setattr("train.saving.save_file", lambda *given: (honest(*given), trained_on.wait(20)))
     here("--checkpoint-every", "6", "--tokens", "5120")
-    records_in_order = read_journal(root / "runs" / "mix-nano" / "journal.jsonl").records
-    kinds = [record["kind"] for record in records_in_order]
+    journal = journal_of(root, "mix-nano")
+    kinds = [record["kind"] for record in journal.records]
     assert kinds.index("checkpoint") > 8, "step 8 was trained before the checkpoint of step 6 was whole"
     assert [record["step"] for record in records(root, "mix-nano", "checkpoint")] == [6, 10]
-    assert all(step["in_weights"] for step in steps_with_weights(records_in_order))
-    lineage = trace_lineage({"mix-nano": read_journal(root / "runs/mix-nano/journal.jsonl")}, "mix-nano", 6)
+    assert all(step["in_weights"] for step in steps_with_weights(journal.records))
+    lineage = trace_lineage({"mix-nano": journal}, "mix-nano", 6)
     assert [(rows.row_to, rows.tokens) for rows in lineage.rows] == [(48, 48 * 64)]
 
 

@@ -1,11 +1,10 @@
 """Runs that ask for more than the defaults: Muon, wsd, an untied head; stopped, gone on, and the same to the bit."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from training import FLAGS, here, losses, records, settle, weights
+from training import by_name, here, losses, records, weights
 
 from dataprep.errors import DataError
 
@@ -13,19 +12,10 @@ KIND = ("--optimizer", "muon", "--schedule", "wsd", "--head", "untied")
 EIGHT_STEPS, SIXTEEN_STEPS = ("--tokens", "4096"), ("--tokens", "8192")
 
 
-@pytest.fixture
-def root(packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copy = tmp_path / "root"
-    shutil.copytree(packed_root, copy)
-    settle(monkeypatch, copy)
-    return copy
-
-
 def test_a_muon_run_that_stopped_goes_on_to_the_same_weights(root: Path) -> None:
-    asked = (*FLAGS, "--recipe", "mix", *KIND)
-    here(*asked, "--run", "whole", *SIXTEEN_STEPS)
-    here(*asked, "--run", "parts", *EIGHT_STEPS)
-    here("--manifest", "--run", "parts", "--device", "cpu", *SIXTEEN_STEPS)
+    here(*KIND, "--run", "whole", *SIXTEEN_STEPS)
+    here(*KIND, "--run", "parts", *EIGHT_STEPS)
+    by_name("parts", *SIXTEEN_STEPS)
     assert losses(root, "parts") == losses(root, "whole")
     assert losses(root, "whole")[-1] < losses(root, "whole")[0] - 0.5
     of_parts, of_whole = weights(root, "parts"), weights(root, "whole")
@@ -40,6 +30,6 @@ def test_a_muon_run_that_stopped_goes_on_to_the_same_weights(root: Path) -> None
 
 @pytest.mark.usefixtures("root")
 def test_the_head_cannot_change_while_a_run_goes_on() -> None:
-    here(*FLAGS, "--recipe", "mix", "--run", "base", *EIGHT_STEPS)
+    here("--run", "base", *EIGHT_STEPS)
     with pytest.raises(DataError, match="another model"):
-        here(*FLAGS, "--recipe", "mix", "--run", "base", "--head", "untied", *SIXTEEN_STEPS)
+        here("--run", "base", "--head", "untied", *SIXTEEN_STEPS)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import FLAGS, here, losses, main, records, settle, weights
+from training import by_name, here, losses, main, records, weights
 
 from dataprep import pack
 from dataprep.errors import BudgetError, DataError, UsageError
@@ -20,18 +19,10 @@ from train.meter import Meter
 TWENTY_STEPS = ("--tokens", "10240")
 
 
-@pytest.fixture
-def root(packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copy = tmp_path / "root"
-    shutil.copytree(packed_root, copy)
-    settle(monkeypatch, copy)
-    return copy
-
-
 def test_the_runs_name_alone_goes_on_as_it_was_begun(root: Path) -> None:
-    here(*FLAGS, "--recipe", "mix", "--run", "base", "--seed", "3", "--learning-rate", "2e-3", *TWENTY_STEPS)
+    here("--run", "base", "--seed", "3", "--learning-rate", "2e-3", *TWENTY_STEPS)
     pack.main(["--mix", "1", "--sources", "alpha", "--seq-len", "64", "--name", "newer"])
-    here("--manifest", "--run", "base", "--device", "cpu", "--tokens", "20480")
+    by_name("base", "--tokens", "20480")
     first, second = records(root, "base", "start")
     kept = ("recipe", "preset", "model", "seed", "optimizer", "schedule", "learning_rate", "batch_rows", "stage")
     assert {key: second[key] for key in kept} == {key: first[key] for key in kept}
@@ -40,39 +31,40 @@ def test_the_runs_name_alone_goes_on_as_it_was_begun(root: Path) -> None:
 
 def test_the_runs_name_alone_keeps_the_checkpoints_that_were_to_stay_and_the_micro_batch(root: Path) -> None:
     kept = ("--checkpoint-every", "5", "--keep", "3", "--keep-every", "10", "--micro-batch", "2")
-    here(*FLAGS, "--recipe", "mix", "--run", "base", *kept, *TWENTY_STEPS)
-    here("--manifest", "--run", "base", "--device", "cpu", "--tokens", "15360", "--checkpoint-every", "5")
+    here("--run", "base", *kept, *TWENTY_STEPS)
+    by_name("base", "--tokens", "15360", "--checkpoint-every", "5")
     folders = sorted(folder.name for folder in (root / "runs" / "base" / "checkpoints").iterdir())
     assert folders == [f"step_{step:08}" for step in (10, 20, 25, 30)]
     assert [start["micro_batch"] for start in records(root, "base", "start")] == [2, 2]
-    here("--manifest", "--run", "base", "--device", "cpu", "--tokens", "17920", "--keep", "1")
+    by_name("base", "--tokens", "17920", "--keep", "1")
     assert not (root / "runs" / "base" / "checkpoints" / "step_00000025").exists(), "what is asked now wins"
 
 
 def test_a_child_is_of_its_parents_model_unless_another_is_asked(root: Path) -> None:
-    here(*FLAGS, "--recipe", "mix", "--run", "base", *TWENTY_STEPS)
-    child = ("--manifest", "--parent", "base", "--recipe", "mix", "--device", "cpu", "--batch-tokens", "512")
-    here(*child, "--run", "child", *TWENTY_STEPS)
+    here("--run", "base", *TWENTY_STEPS)
+    child = ("--parent", "base", "--recipe", "mix", "--batch-tokens", "512")
+    by_name("child", *child, *TWENTY_STEPS)
     assert records(root, "child", "start")[0]["preset"] == "nano"
     with pytest.raises(DataError, match="another model"):
-        here(*child, "--run", "other", "--model", "tiny")
+        by_name("other", *child, "--model", "tiny")
 
 
 @pytest.mark.usefixtures("root")
 def test_an_optimizer_that_the_run_was_not_begun_with_is_refused() -> None:
-    here(*FLAGS, "--recipe", "mix", "--run", "base", *TWENTY_STEPS)
+    here("--run", "base", *TWENTY_STEPS)
     with pytest.raises(DataError, match="another optimizer"):
-        here(*FLAGS, "--run", "base", "--optimizer", "muon")
+        here("--run", "base", "--optimizer", "muon")
 
 
 def test_a_limit_stops_with_a_checkpoint_and_is_refused_once_it_is_gone(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = (*FLAGS, "--recipe", "mix", "--run", "dear", "--usd-per-hour", "3600", "--max-usd", "10")
+    flags = ("--run", "dear", "--usd-per-hour", "3600", "--max-usd", "10")
     # A dollar a second, and a clock that ticks once per look: the limit comes after a few steps.
     ticks = iter(range(10_000))
-    monkeypatch.setattr(Meter, "seconds_now", property(lambda _: float(next(ticks))))
-    printed = here(*flags)
+    with monkeypatch.context() as ticking:
+        ticking.setattr(Meter, "seconds_now", property(lambda _: float(next(ticks))))
+        printed = here(*flags)
     (end,) = records(root, "dear", "end")
     (saved,) = records(root, "dear", "checkpoint")
     assert end["status"] == "stopped"
@@ -81,19 +73,17 @@ def test_a_limit_stops_with_a_checkpoint_and_is_refused_once_it_is_gone(
     assert printed.splitlines()[-1].startswith("go on with: python train/main.py --manifest")
     assert printed.splitlines()[-1].endswith("(with a larger --max-usd)")
     assert re.search(r" \| \$\d+\.\d\d → \$\d+\.\d\d \| eta ", printed)
-    monkeypatch.undo()
-    settle(monkeypatch, root)
     with pytest.raises(BudgetError, match="already taken what --max-usd"):
         here(*flags[:-1], "1")
     here(*flags[:-1], "10000", *TWENTY_STEPS)
-    here(*FLAGS, "--recipe", "mix", "--run", "plain", *TWENTY_STEPS)
+    here("--run", "plain", *TWENTY_STEPS)
     assert losses(root, "dear") == losses(root, "plain")
 
 
 @pytest.mark.usefixtures("root")
 def test_a_finished_run_asked_again_is_told_whatever_it_took() -> None:
-    here(*FLAGS, "--recipe", "mix", "--run", "done", *TWENTY_STEPS)
-    again = here(*FLAGS, "--recipe", "mix", "--run", "done", *TWENTY_STEPS, "--max-hours", "1e-9")
+    here("--run", "done", *TWENTY_STEPS)
+    again = here("--run", "done", *TWENTY_STEPS, "--max-hours", "1e-9")
     assert "nothing is left to train" in again
 
 
@@ -107,30 +97,30 @@ def test_who_stops_a_run_in_its_last_seconds_or_hangs_up_before_it_trains_change
     if number == signal.SIGHUP:
         monkeypatch.setattr(Attempt, "_made_ready", struck(Attempt._made_ready))
     monkeypatch.setattr(Attempt, "_sample", struck(Attempt._sample))
-    assert "stopped at step 2;" in here(*FLAGS, "--recipe", "mix", "--run", "struck", "--tokens", "1024")
+    assert "stopped at step 2;" in here("--run", "struck", "--tokens", "1024")
     assert [end["status"] for end in records(root, "struck", "end")] == ["stopped"]
     assert len(records(root, "struck", "sample")) == 1
 
 
 @pytest.mark.usefixtures("root")
 def test_a_limit_is_remembered_and_shown_until_another_is_given() -> None:
-    flags = (*FLAGS, "--recipe", "mix", "--run", "dear", "--usd-per-hour", "3600", "--max-usd", "10000")
+    flags = ("--run", "dear", "--usd-per-hour", "3600", "--max-usd", "10000")
     here(*flags, "--tokens", "1024")
-    assert "limits --max-usd 10000" in here("--manifest", "--run", "dear", "--device", "cpu", "--tokens", "2048")
+    assert "limits --max-usd 10000" in by_name("dear", "--tokens", "2048")
     with pytest.raises(BudgetError, match=r"already taken what --max-usd 0\.001"):
-        here("--manifest", "--run", "dear", "--device", "cpu", "--tokens", "3072", "--max-usd", "0.001")
-    printed = here("--manifest", "--run", "dear", "--device", "cpu", "--tokens", "3072", "--max-hours", "5")
+        by_name("dear", "--tokens", "3072", "--max-usd", "0.001")
+    printed = by_name("dear", "--tokens", "3072", "--max-hours", "5")
     assert "limits --max-usd 10000 --max-hours 5" in printed
 
 
 def test_dollars_without_a_price_are_refused_and_leave_no_run(root: Path) -> None:
     with pytest.raises(UsageError, match="needs a price"):
-        here(*FLAGS, "--recipe", "mix", "--run", "dear", "--max-usd", "10")
+        here("--run", "dear", "--max-usd", "10")
     assert not (root / "runs" / "dear").exists()
 
 
 def test_hours_stop_two_ranks_at_one_step(root: Path) -> None:
-    done = main(*FLAGS, "--recipe", "mix", "--run", "brief", "--max-hours", "0.0006", ranks=2)
+    done = main("--run", "brief", "--max-hours", "0.0006", ranks=2)
     assert done.returncode == 0, done.stderr
     (end,) = records(root, "brief", "end")
     assert end["status"] == "stopped"
@@ -146,10 +136,11 @@ def test_a_step_that_is_not_finite_leaves_a_checkpoint_and_says_which_rows(
         loss = honest(self, *rows)
         return float("inf") if self.cursor.step == 7 else loss
 
-    here(*FLAGS, "--recipe", "mix", "--run", "good", "--tokens", "3584")
-    monkeypatch.setattr(Attempt, "_accumulate_gradients", broken_after_seven)
-    with pytest.raises(DataError) as raised:
-        here(*FLAGS, "--recipe", "mix", "--run", "bad")
+    here("--run", "good", "--tokens", "3584")
+    with monkeypatch.context() as broken:
+        broken.setattr(Attempt, "_accumulate_gradients", broken_after_seven)
+        with pytest.raises(DataError) as raised:
+            here("--run", "bad")
     assert "step 8 is not finite and was not taken; the weights of step 7 are kept" in str(raised.value)
     assert "rows 56 to 64" in str(raised.value)
     assert raised.value.fix.startswith("python -m dataprep.explain --run bad --step 8  #"), (
@@ -158,9 +149,7 @@ def test_a_step_that_is_not_finite_leaves_a_checkpoint_and_says_which_rows(
     assert raised.value.fix.endswith("--learning-rate 0.0015")
     kept, wanted = weights(root, "bad"), weights(root, "good")
     assert all(bool((kept[name] == wanted[name]).all()) for name in wanted)
-    monkeypatch.undo()
-    settle(monkeypatch, root)
-    here(*FLAGS, "--recipe", "mix", "--run", "bad", "--learning-rate", "1e-3", *TWENTY_STEPS)
+    here("--run", "bad", "--learning-rate", "1e-3", *TWENTY_STEPS)
     assert records(root, "bad", "start")[-1]["step"] == 7
 
 
@@ -168,9 +157,9 @@ def test_the_speed_and_the_time_left_are_of_the_steps_not_of_the_validation_befo
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = Attempt._validate
-    here(*FLAGS, "--recipe", "mix", "--run", "base", "--tokens", "512")
+    here("--run", "base", "--tokens", "512")
     monkeypatch.setattr(Attempt, "_validate", lambda self: (time.sleep(1), honest(self))[1])
-    printed = here(*FLAGS, "--recipe", "mix", "--run", "child", "--parent", "base", *TWENTY_STEPS)
+    printed = here("--run", "child", "--parent", "base", *TWENTY_STEPS)
     first = next(line for line in printed.splitlines() if line.startswith("step 1/"))
     (tokens_per_s,) = re.findall(r"([\d,]+) tok/s", first)
     counted = records(root, "child", "step")[0]["tokens_per_s"]

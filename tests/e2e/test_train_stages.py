@@ -1,33 +1,24 @@
 """Stages: a run that begins from another's weights, learns from the assistant alone, and is told apart to the row."""
 
-import contextlib
-import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 import torch
 from masked import publish_variant, write_mask
-from safetensors.torch import load_file
+from training import here, losses, records, settle, weights
 
 from dataprep import manifest
 from dataprep.errors import DataError, UsageError
-from dataprep.ledger import read_journal, steps_with_weights
 from dataprep.paths import Paths
 from dataprep.sql import ask
 from train.checkpoint import state_hash
 from train.config import parse_config
-from train.loop import Attempt, train
+from train.loop import Attempt
 from train.saving import copy_to_host
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-FLAGS = ("--manifest", "--model", "nano", "--device", "cpu", "--batch-tokens", "512")
 TEN_STEPS = ("--tokens", "5120")
 
 
@@ -40,7 +31,7 @@ def trained_root(packed_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     publish_variant(root, "sft", loss="assistant", attention="document", loss_tokens=n_counted)
     with pytest.MonkeyPatch.context() as patch:
         settle(patch, root)
-        here("--recipe", "mix", "--run", "base", "--tokens", "10240", "--checkpoint-every", "10")
+        here("--run", "base", "--tokens", "10240", "--checkpoint-every", "10")
     return root
 
 
@@ -52,36 +43,8 @@ def root(trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return copy
 
 
-def settle(patch: pytest.MonkeyPatch, root: Path) -> None:
-    patch.setenv("DATAPREP_ROOT", str(root))
-    patch.setenv("PYTHONPATH", str(REPOSITORY))
-    patch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
-
-
-def here(*flags: str) -> str:
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        assert train(parse_config([*FLAGS, *flags])) == 0
-    return printed.getvalue()
-
-
 def sft(run: str, *flags: str) -> str:
     return here("--recipe", "sft", "--run", run, *flags)
-
-
-def records(root: Path, run: str, kind: str) -> list[dict[str, Any]]:
-    return read_journal(root / "runs" / run / "journal.jsonl").of_kind(kind)
-
-
-def losses(root: Path, run: str) -> list[float]:
-    kept = steps_with_weights(read_journal(root / "runs" / run / "journal.jsonl").records)
-    return [record["loss"] for record in kept if record["in_weights"]]
-
-
-def weights(root: Path, run: str, step: int) -> dict[str, torch.Tensor]:
-    mapped = load_file(root / "runs" / run / "checkpoints" / f"step_{step:08d}" / "model.safetensors")
-    return {name: tensor.clone() for name, tensor in mapped.items()}
 
 
 def test_a_stage_begins_with_its_parents_weights_and_a_fresh_optimizer(
@@ -168,17 +131,17 @@ def test_a_parent_keeps_what_a_child_without_a_checkpoint_began_from(
     def kept() -> list[str]:
         return sorted(folder.name for folder in (root / "runs" / "base" / "checkpoints").iterdir())
 
-    here("--recipe", "mix", "--run", "base", "--tokens", "15360", "--keep", "1")
+    here("--run", "base", "--tokens", "15360", "--keep", "1")
     assert kept() == ["step_00000010", "step_00000030"]
     sft("child", *TEN_STEPS)
-    here("--recipe", "mix", "--run", "base", "--tokens", "17920", "--keep", "1")
+    here("--run", "base", "--tokens", "17920", "--keep", "1")
     assert kept() == ["step_00000035"]
 
 
 def test_the_newest_checkpoint_is_the_default_and_stays_when_the_parent_goes_on(root: Path) -> None:
     child = ("--parent", "base", "--stage", "midtrain")
     sft("child", *child, *TEN_STEPS)
-    here("--recipe", "mix", "--run", "base", "--tokens", "15360")
+    here("--run", "base", "--tokens", "15360")
     sft("child", *child, "--tokens", "7680")  # the same command again, but for where it stops
     assert [record["parent_step"] for record in records(root, "child", "start")] == [20, 20]
     assert [record["stage"] for record in records(root, "child", "start")] == ["midtrain", "midtrain"]
@@ -199,40 +162,17 @@ def test_stopped_or_failed_and_resumed_a_stage_ends_as_if_undisturbed(
     assert records(root, "stopped", "start")[1]["learning_rate"] == records(root, "whole", "start")[0]["learning_rate"]
 
     shutil.copytree(root / "runs" / "whole", root / "runs" / "parent")
-    honest = Attempt._check_finite
-
-    def broken(self: Attempt, loss: float, *rest: Any) -> None:
-        honest(self, float("nan") if self.cursor.step == 0 else loss, *rest)
-
-    monkeypatch.setattr(Attempt, "_check_finite", broken)
-    with pytest.raises(DataError, match="not finite"):
-        sft("failed", "--parent", "parent", *TEN_STEPS)
-    monkeypatch.undo()
-    settle(monkeypatch, root)
+    fail_at_once(monkeypatch, "failed", "--parent", "parent")
     printed = sft("failed", *TEN_STEPS)  # it had no checkpoint of its own: the parent's weights once more
     assert "from   row 0, weights of parent at step 10" in printed
     sft("straight", "--parent", "parent", *TEN_STEPS)
     assert losses(root, "failed") == losses(root, "straight")
 
 
-def test_masked_losses_inside_documents_do_not_depend_on_ranks_or_micro_batch(root: Path) -> None:
-    flags = ("--recipe", "sft", *TEN_STEPS, "--parent", "base")
-    here(*flags, "--run", "one", "--micro-batch", "8")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--"]
-    script = [str(REPOSITORY / "train" / "main.py"), *FLAGS, *flags, "--run", "two", "--micro-batch", "1"]
-    done = subprocess.run(
-        [*torchrun, *script], env=os.environ, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert losses(root, "two") == pytest.approx(losses(root, "one"), abs=1e-4)
-    counts = [[record["loss_tokens"] for record in records(root, run, "step")] for run in ("one", "two")]
-    assert counts[0] == counts[1]
-
-
 def test_the_ledger_goes_along_the_ancestry(root: Path) -> None:
     sft("child", "--parent", "base@10", *TEN_STEPS)
     sft("grandchild", "--parent", "child", *TEN_STEPS)
-    here("--recipe", "mix", "--run", "base", "--tokens", "15360")
+    here("--run", "base", "--tokens", "15360")
     paths = Paths(root=root)
     assert manifest.rebuild(paths).notes == ()
     _, lineage = ask(paths, "SELECT ancestor, recipe, row_from, row_to, tokens FROM lineage WHERE run = 'grandchild'")
@@ -308,7 +248,7 @@ def test_a_run_keeps_the_parent_and_stage_it_was_begun_with(root: Path) -> None:
     with pytest.raises(DataError, match="begun as another stage"):
         sft("child", "--stage", "pretrain", "--tokens", "7680")
     with pytest.raises(DataError, match=r"begun with another parent\n  seen: --parent child, wanted: none"):
-        here("--recipe", "mix", "--run", "base", "--parent", "child", "--tokens", "15360")
+        here("--run", "base", "--parent", "child", "--tokens", "15360")
     assert (root / "runs" / "child" / "journal.jsonl").read_bytes() == before
 
 

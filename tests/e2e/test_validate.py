@@ -1,58 +1,20 @@
 """Runs that are judged as they go: by the same rows on any number of ranks, without a trace in the weights."""
 
-import contextlib
-import io
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from masked import publish_variant, write_mask
+from training import here, losses, main, records
 
 from dataprep import manifest
 from dataprep.errors import DataError
-from dataprep.ledger import read_journal
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
 from dataprep.sql import ask
-from train.config import parse_config
-from train.loop import Attempt, train
+from train.loop import Attempt
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-FLAGS = ("--manifest", "--model", "nano", "--device", "cpu", "--batch-tokens", "512", "--validate-rows", "9")
-MIX, ONE_STEP, SIX_STEPS = ("--recipe", "mix"), ("--tokens", "512"), ("--tokens", "3072")
-
-
-@pytest.fixture
-def root(packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copy = tmp_path / "root"
-    shutil.copytree(packed_root, copy)
-    for name, value in {"DATAPREP_ROOT": str(copy), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}.items():
-        monkeypatch.setenv(name, value)
-    torch.set_num_threads(1)
-    return copy
-
-
-def here(*flags: str) -> str:
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        assert train(parse_config([*FLAGS, *flags])) == 0
-    return printed.getvalue()
-
-
-def on_two_ranks(*flags: str) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--"]
-    command = [*launcher, str(REPOSITORY / "train" / "main.py"), *FLAGS, *flags]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def records(root: Path, run: str, kind: str) -> list[dict[str, Any]]:
-    return read_journal(root / "runs" / run / "journal.jsonl").of_kind(kind)
+NINE, ONE_STEP, SIX_STEPS = ("--validate-rows", "9"), ("--tokens", "512"), ("--tokens", "3072")
 
 
 def places(root: Path, run: str) -> list[tuple[int, str, str]]:
@@ -68,19 +30,23 @@ def every_score(step: int) -> list[tuple[int, str, str]]:
     return [(step, suite, task) for task in ("alpha", "beta") for suite in ("heldout", "heldout-bpb")]
 
 
-def test_scores_of_the_same_weights_do_not_depend_on_ranks_or_micro_batch(root: Path) -> None:
+def test_masked_scores_and_losses_inside_documents_do_not_depend_on_ranks_or_micro_batch(root: Path) -> None:
     write_mask(root, "beta", "shard_00000")
     write_mask(root, "beta", "shard_00001")
     publish_variant(root, "sft", loss="assistant", attention="document")
-    here(*MIX, "--run", "base", *SIX_STEPS)
+    here(*NINE, "--run", "base", *SIX_STEPS)
     # A child's first scores are of its parent's weights, whatever it trains on.
-    child = ("--recipe", "sft", "--parent", "base", "--stage", "sft", *ONE_STEP)
+    child = (*NINE, "--recipe", "sft", "--parent", "base", "--stage", "sft", *SIX_STEPS)
     here(*child, "--run", "one", "--micro-batch", "1")
     here(*child, "--run", "four", "--micro-batch", "4")
-    on_two_ranks(*child, "--run", "two", "--micro-batch", "4")
+    done = main(*child, "--run", "two", "--micro-batch", "4", ranks=2)
+    assert done.returncode == 0, done.stderr
     wanted = [record for record in records(root, "one", "eval") if record["step"] == 0]
     assert [record["n"] for record in wanted] == [9] * 4
+    counts = [record["loss_tokens"] for record in records(root, "one", "step")]
     for run in ("four", "two"):
+        assert [record["loss_tokens"] for record in records(root, run, "step")] == counts
+        assert losses(root, run) == pytest.approx(losses(root, "one"), abs=1e-4)
         found = [record for record in records(root, run, "eval") if record["step"] == 0]
         for ours, theirs in zip(found, wanted, strict=True):
             exact = ("suite", "task", "n", "rows_sha256")
@@ -93,7 +59,7 @@ def test_scores_of_the_same_weights_do_not_depend_on_ranks_or_micro_batch(root: 
 
 
 def test_the_weights_and_losses_are_bit_equal_with_and_without_validation(root: Path) -> None:
-    printed = here(*MIX, "--run", "judged", *SIX_STEPS, "--validate-every", "2")
+    printed = here(*NINE, "--run", "judged", *SIX_STEPS, "--validate-every", "2")
     assert [line.split(" | ")[0] for line in printed.splitlines() if line.startswith("heldout")] == [
         "heldout step 2",
         "heldout step 4",
@@ -104,7 +70,7 @@ def test_the_weights_and_losses_are_bit_equal_with_and_without_validation(root: 
     for suffix in ("bin", "docs", "json"):
         (root / f"data/bins/tiny-bpe/alpha/shard_00003.{suffix}").unlink()
         (root / f"data/bins/tiny-bpe/beta/shard_00001.{suffix}").unlink()
-    printed = here(*MIX, "--run", "unjudged", *SIX_STEPS)
+    printed = here(*NINE, "--run", "unjudged", *SIX_STEPS)
     assert "validation is off; no held-out shard of alpha; no held-out shard of beta" in printed
     assert "heldout step" not in printed
     assert places(root, "judged") == [*every_score(2), *every_score(4), *every_score(6)]
@@ -116,7 +82,7 @@ def test_the_weights_and_losses_are_bit_equal_with_and_without_validation(root: 
 
 
 def test_weights_that_were_judged_before_a_kill_are_not_judged_again(root: Path) -> None:
-    asked = (*MIX, "--run", "mine", *SIX_STEPS, "--validate-every", "3")
+    asked = (*NINE, "--run", "mine", *SIX_STEPS, "--validate-every", "3")
     here(*asked)
     journal = root / "runs" / "mine" / "journal.jsonl"
     whole = journal.read_bytes().splitlines(keepends=True)
@@ -134,7 +100,7 @@ def test_weights_that_were_judged_before_a_kill_are_not_judged_again(root: Path)
 def test_scores_of_weights_that_a_crash_threw_away_are_not_in_the_table(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = (*MIX, "--run", "crashed", *SIX_STEPS, "--checkpoint-every", "4", "--validate-every", "5")
+    asked = (*NINE, "--run", "crashed", *SIX_STEPS, "--checkpoint-every", "4", "--validate-every", "5")
     honest = Attempt._accumulate_gradients
 
     def crashed_at_six(self: Attempt, *rows: Any) -> float:
@@ -142,11 +108,10 @@ def test_scores_of_weights_that_a_crash_threw_away_are_not_in_the_table(
             raise MemoryError
         return honest(self, *rows)
 
-    monkeypatch.setattr(Attempt, "_accumulate_gradients", crashed_at_six)
-    with pytest.raises(MemoryError):
-        here(*asked)
-    monkeypatch.undo()
-    monkeypatch.setenv("DATAPREP_ROOT", str(root))
+    with monkeypatch.context() as broken:
+        broken.setattr(Attempt, "_accumulate_gradients", crashed_at_six)
+        with pytest.raises(MemoryError):
+            here(*asked)
     here(*asked, "--batch-tokens", "1024")  # from row 32 on, 16 rows at once: step 5 ends at another row now
     assert places(root, "crashed") == [*every_score(5), *every_score(5)]
     thrown_away, kept = (record["tokens_done"] for record in records(root, "crashed", "eval")[::4])
@@ -156,8 +121,8 @@ def test_scores_of_weights_that_a_crash_threw_away_are_not_in_the_table(
 
 
 def test_the_shipped_query_draws_scores_against_the_tokens_in_the_weights_of_the_whole_ancestry(root: Path) -> None:
-    here(*MIX, "--run", "base", *SIX_STEPS, "--checkpoint-every", "4")
-    here(*MIX, "--run", "child", "--parent", "base@4", "--stage", "midtrain", *ONE_STEP)
+    here(*NINE, "--run", "base", *SIX_STEPS, "--checkpoint-every", "4")
+    here(*NINE, "--run", "child", "--parent", "base@4", "--stage", "midtrain", *ONE_STEP)
     header, lines = answer(root, (SHIPPED_MANIFESTS / "queries" / "heldout.sql").read_text())
     found = [dict(zip(header, line, strict=True)) for line in lines]
     keys = ("run", "source", "counted", "step", "tokens_in_weights")
@@ -180,7 +145,7 @@ def test_a_damaged_held_out_bin_is_refused_before_training_and_leaves_no_run(roo
     file = root / "data/bins/tiny-bpe/beta/shard_00001.bin"
     file.write_bytes(file.read_bytes()[:-2])
     with pytest.raises(DataError, match=r"shard_00001\.bin of beta is not what its receipt says"):
-        here(*MIX, *ONE_STEP)
+        here(*NINE, *ONE_STEP)
     assert not list((root / "runs").glob("*"))
 
 
@@ -202,5 +167,5 @@ def test_seconds_spent_on_validation_are_no_steps_seconds(root: Path, monkeypatc
     trained = Attempt._accumulate_gradients
     monkeypatch.setattr(Attempt, "_validate", slow)
     monkeypatch.setattr(Attempt, "_accumulate_gradients", step)
-    here(*MIX, "--run", "slow", *SIX_STEPS, "--validate-every", "1")
+    here(*NINE, "--run", "slow", *SIX_STEPS, "--validate-every", "1")
     assert [record["seconds"] for record in records(root, "slow", "step")] == [1.0] * 6

@@ -12,7 +12,6 @@ from train.checkpoint import (
     Checkpoint,
     Cursor,
     clear_the_way,
-    list_checkpoints,
     load_checkpoint,
     newest_good,
     read_checkpoint,
@@ -20,6 +19,7 @@ from train.checkpoint import (
 from train.keeping import remove_old
 from train.optim import Optimizer, make_optimizer
 from train.saving import Saver
+from train.step_folders import list_checkpoints
 
 IDENTITY = {"recipe": "mix", "recipe_sha256": "ab" * 32, "fingerprint": "cd" * 32, "model": {"width": 3}, "seed": 1}
 

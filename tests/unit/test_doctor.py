@@ -19,7 +19,7 @@ from train.doctor import nvidia
 from train.doctor.finding import FAIL, OK, WARN, Finding, examine
 from train.doctor.gpus import check_driver, check_torch, judge_links, read_links
 from train.doctor.machine import file_system, judge_disk, judge_shared_memory, judge_terminal
-from train.doctor.nvidia import DriverView, Gpu, TorchView, look_at_driver
+from train.doctor.nvidia import DriverView, GpuView, TorchView, look_at_driver
 from train.doctor.packages import PROJECT, lacking
 from train.preflight import Diagnosis, Trial, Variables
 
@@ -43,7 +43,7 @@ MOUNTS = """22 1 0:20 / / rw,relatime shared:1 - ext4 /dev/root rw
 32 22 0:28 / /mnt/data/fast rw - ext4 /dev/sdc rw
 33 32 0:29 / /mnt/data/fast rw - tmpfs tmpfs rw
 """
-H100 = Gpu(name="NVIDIA H100", total_mib="81559", used_mib="4", driver="570.1")
+H100 = GpuView(name="NVIDIA H100", total_mib="81559", used_mib="4", driver="570.1")
 
 
 def report(root: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, dict[str, dict[str, str]]]:
@@ -227,17 +227,17 @@ def test_a_torch_that_cannot_be_loaded_is_a_failure_with_its_reason() -> None:
     [
         ((H100, H100), 2, OK, "2 x NVIDIA H100 of 81559 MiB"),
         (
-            (H100, Gpu(name="NVIDIA H100", total_mib="81559", used_mib="70000", driver="570.1")),
+            (H100, GpuView(name="NVIDIA H100", total_mib="81559", used_mib="70000", driver="570.1")),
             2,
             WARN,
             "1 (70000 MiB)",
         ),
-        ((H100, Gpu(name="NVIDIA A100", total_mib="81920", used_mib="[N/A]", driver="570.1")), 2, WARN, " and "),
+        ((H100, GpuView(name="NVIDIA A100", total_mib="81920", used_mib="[N/A]", driver="570.1")), 2, WARN, " and "),
         ((H100, H100), 1, WARN, "torch uses 1"),
     ],
 )
 def test_gpus_in_use_unlike_or_left_out_are_worth_a_warning(
-    gpus: tuple[Gpu, ...], n_usable: int, level: str, words: str
+    gpus: tuple[GpuView, ...], n_usable: int, level: str, words: str
 ) -> None:
     found = only(check_driver(DriverView(gpus=gpus, is_there=True, complaint=""), n_usable), "GPUs")
     assert found.level == level

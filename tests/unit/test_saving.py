@@ -10,9 +10,10 @@ from torch import nn
 
 from dataprep.errors import EnvironmentProblem
 from train import saving
-from train.checkpoint import Cursor, list_checkpoints, load_checkpoint, read_checkpoint
+from train.checkpoint import Cursor, load_checkpoint, read_checkpoint
 from train.optim import Optimizer, make_optimizer
 from train.saving import Saver, copy_to_host
+from train.step_folders import list_checkpoints
 
 IDENTITY = {"recipe": "mix", "seed": 1}
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 
 from train.doctor.finding import FAIL, OK, WARN, Finding
-from train.doctor.nvidia import DriverView, Gpu, TorchView, nvidia_smi
+from train.doctor.nvidia import DriverView, GpuView, TorchView, nvidia_smi
 
 _BUSY_MIB = 1024
 _N_ONES = 1024
@@ -61,7 +61,7 @@ def check_driver(driver: DriverView, n_usable: int) -> Iterable[Finding]:
     yield Finding(name="GPUs", level=level, seen=f"{len(driver.gpus)} x {kinds}{remark}", advice=advice)
 
 
-def _judge_gpus(gpus: Sequence[Gpu], n_usable: int) -> tuple[str, str, str]:
+def _judge_gpus(gpus: Sequence[GpuView], n_usable: int) -> tuple[str, str, str]:
     """Are they free, alike, and all in use? As (level, remark, advice)."""
     busy = [f"{i} ({gpu.used_mib} MiB)" for i, gpu in enumerate(gpus) if _is_busy(gpu)]
     if busy:
@@ -122,5 +122,5 @@ def _chosen() -> str:
     return f"CUDA_VISIBLE_DEVICES is {os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}"
 
 
-def _is_busy(gpu: Gpu) -> bool:
+def _is_busy(gpu: GpuView) -> bool:
     return gpu.used_mib.isdigit() and int(gpu.used_mib) > _BUSY_MIB

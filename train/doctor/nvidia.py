@@ -2,7 +2,7 @@
 
 In:  torch, and nvidia-smi where there is one. Out: `TorchView`, `DriverView`.
 Holds: nothing raises: a torch that cannot be loaded and a driver that does not answer are seen, with their words.
-look_at_driver() → DriverView(gpus=(Gpu(name="NVIDIA H100 80GB HBM3", total_mib="81559", …),), …)
+look_at_driver() → DriverView(gpus=(GpuView(name="NVIDIA H100 80GB HBM3", total_mib="81559", …),), …)
 """
 
 import shutil
@@ -27,7 +27,7 @@ class TorchView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpu:
+class GpuView:
     """One line of nvidia-smi."""
 
     name: str
@@ -40,7 +40,7 @@ class Gpu:
 class DriverView:
     """What nvidia-smi says: no GPUs where it is not there, a complaint where it does not work."""
 
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[GpuView, ...]
     is_there: bool
     complaint: str
 
@@ -68,7 +68,7 @@ def look_at_driver() -> DriverView:
     except EnvironmentProblem as broken:
         return DriverView(gpus=(), is_there=True, complaint=str(broken.seen))
     lines = [line.split(", ") for line in text.splitlines() if line.count(", ") == len(_QUERY) - 1]
-    gpus = [Gpu(name=name, total_mib=total, used_mib=used, driver=driver) for name, total, used, driver in lines]
+    gpus = [GpuView(name=name, total_mib=total, used_mib=used, driver=driver) for name, total, used, driver in lines]
     return DriverView(gpus=tuple(gpus), is_there=True, complaint="")
 
 

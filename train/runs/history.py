@@ -31,6 +31,7 @@ Holds: a key that is missing, unknown or of another kind is refused by name; not
 import hashlib
 import tomllib
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,34 @@ class History:
     entries: tuple[Entry, ...]
 
 
-_MAY_BE_ZERO = {"from-step", "from-row"}
 # Beyond these a number is a slip of the keyboard, and would fill memory or leave BIGINT.
 _MOST_STEPS, _MOST_TOKENS = 10**7, 10**18
-_NAMES = {"name", "run", "recipe"}
+
+
+def _is_count(value: Any, lowest: int = 1) -> bool:
+    return type(value) is int and lowest <= value <= _MOST_TOKENS  # true is a bool, and no 1
+
+
+def _is_spelled(value: Any, parse: Callable[[str], object]) -> bool:
+    try:
+        return isinstance(value, str) and bool(parse(value))
+    except ArgumentTypeError:
+        return False
+
+
+# What a key wants, in words, and whether a value is that. Every other key is a count.
+Kind = tuple[str, Callable[[Any], bool]]
+_COUNT: Kind = ("a whole number from 1 to 10^18", _is_count)
+_PLACE: Kind = ("a whole number from 0 to 10^18", lambda value: _is_count(value, 0))
+_NAME: Kind = ("a name", lambda value: _is_spelled(value, quantity.name))
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("name", "run", "recipe", "stage"), _NAME),
+    **dict.fromkeys(("from-step", "from-row"), _PLACE),
+    "parent": ("RUN@STEP", lambda value: _is_spelled(value, lambda text: quantity.run_at_step(text)[1] is not None)),
+    "saved": ("a list of steps", lambda value: isinstance(value, list) and all(_is_count(step) for step in value)),
+    "reread": ("true or false", lambda value: isinstance(value, bool)),
+    "deleted": ("true, or a saved step", lambda value: isinstance(value, bool) or _is_count(value)),
+}
 
 
 def read_history(file: Path) -> History:
@@ -197,34 +222,10 @@ def _checked(where: str, table: dict[str, Any], kind: type[Supply | Entry]) -> d
 
 
 def _value(where: str, key: str, value: Any) -> Any:
-    wanted = _fault(key, value)
-    if wanted:
+    wanted, fits = _KINDS.get(key, _COUNT)
+    if not fits(value):
         raise refusal(where, f"{key} cannot be that", seen=repr(value), wanted=wanted)
     return tuple(value) if isinstance(value, list) else value
-
-
-def _fault(key: str, value: Any) -> str | None:
-    """What `key` should be, where it is not; None where it is."""
-    number = isinstance(value, int) and not isinstance(value, bool)
-    if key in {"reread", "deleted"} and isinstance(value, bool):
-        return None
-    if key == "reread":
-        return "true or false"
-    if key == "saved":
-        whole = isinstance(value, list) and all(type(step) is int and step > 0 for step in value)
-        return None if whole else "a list of steps"
-    if key in {"parent", "stage", *_NAMES}:
-        wanted = "RUN@STEP" if key == "parent" else "a name"
-        return None if isinstance(value, str) and _is_spelled(key, value) else wanted
-    lowest = 0 if key in _MAY_BE_ZERO else 1
-    return None if number and lowest <= value <= _MOST_TOKENS else f"a whole number from {lowest} to 10^18"
-
-
-def _is_spelled(key: str, text: str) -> bool:
-    try:
-        return quantity.run_at_step(text)[1] is not None if key == "parent" else bool(quantity.name(text))
-    except ArgumentTypeError:
-        return False
 
 
 def _shown(table: dict[str, Any]) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from dataprep.errors import DataError
 from dataprep.ledger import (
     Journal,
-    Record,
     find_journals,
     read_journal,
     read_trashed_at,
@@ -21,7 +20,10 @@ from dataprep.ledger import (
     steps_with_weights,
     trace_lineage,
 )
+from dataprep.paths import CHECKPOINTS
+from dataprep.quantity import at_step
 from train.runs.trash import bytes_of, is_locked
+from train.step_folders import list_checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,8 @@ def overview(journals: Mapping[str, Journal], file: Path) -> Overview:
         run=journal.run,
         stage=start["stage"],
         recipe=start["recipe"],
-        parent=at(start["parent_run"], start["parent_step"]),
-        status=status_of(journal, file),
+        parent=start["parent_run"] and at_step(start["parent_run"], start["parent_step"]),
+        status=status_of(journal, start["attempt"], file),
         # Counted, not where the last one ends: a replayed run may have read on from another row, or another recipe.
         rows_done=sum(rows.row_to - rows.row_from for rows in ranges),
         plan_rows=start.get("plan_rows"),
@@ -77,43 +79,17 @@ def overview(journals: Mapping[str, Journal], file: Path) -> Overview:
         own_tokens=sum(rows.tokens for rows in lineage.rows if rows.ancestor == journal.run),
         tokens_not_in_weights=sum(step["tokens"] for step in steps if not step["in_weights"]),
         last_loss=kept[-1]["loss"] if kept else None,
-        checkpoints=len(checkpoint_folders(file.parent)),
+        checkpoints=len(list_checkpoints(file.with_name(CHECKPOINTS))),
         bytes_on_disk=bytes_of(file.parent),
         trashed_at=read_trashed_at(file),
         gap=lineage.gap,
     )
 
 
-def status_of(journal: Journal, file: Path) -> str:
-    """How the last attempt ended; without an end, whether a process still writes or was killed."""
-    start = journal.of_kind("start")[-1]
-    if end := _end_of(journal, start["attempt"]):
-        return end["status"]
-    return "training" if is_locked(file) else "killed"
-
-
-def status_of_attempt(journal: Journal, attempt: int, file: Path) -> str:
-    """The same for one attempt: an earlier one without an end was killed."""
-    if attempt == journal.of_kind("start")[-1]["attempt"]:
-        return status_of(journal, file)
-    end = _end_of(journal, attempt)
-    return end["status"] if end else "killed"
-
-
-def checkpoint_folders(run_folder: Path) -> list[Path]:
-    """Published checkpoints, oldest first."""
-    found = [folder for folder in (run_folder / "checkpoints").glob("step_*") if _step_of(folder).isdigit()]
-    return sorted(found, key=lambda folder: int(_step_of(folder)))
-
-
-def at(run: str | None, step: int | None) -> str | None:
-    """RUN@STEP, as --parent takes it."""
-    return run if run is None or step is None else f"{run}@{step}"
-
-
-def _step_of(folder: Path) -> str:
-    return folder.name.removeprefix("step_")
-
-
-def _end_of(journal: Journal, attempt: int) -> Record | None:
-    return next((end for end in journal.of_kind("end") if end["attempt"] == attempt), None)
+def status_of(journal: Journal, attempt: int, file: Path) -> str:
+    """How an attempt ended; without an end it was killed, or it is the last one and a process still writes."""
+    ended = [end["status"] for end in journal.of_kind("end") if end["attempt"] == attempt]
+    if ended:
+        return ended[0]
+    is_last = attempt == journal.of_kind("start")[-1]["attempt"]
+    return "training" if is_last and is_locked(file) else "killed"

@@ -4,7 +4,6 @@ In:  the journals and the run's folder. Out: lines for a person, or one value fo
 Holds: nothing is computed anew: rows and tokens are the ledger's.
 """
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,19 +12,24 @@ from typing import Any
 from dataprep.console import size, table
 from dataprep.errors import as_typed
 from dataprep.ledger import Journal, Record, rows_in_weights, steps_with_weights, trace_lineage
-from train.runs.overview import at, checkpoint_folders, overview, status_of_attempt
+from dataprep.paths import CHECKPOINTS
+from dataprep.quantity import at_step
+from train.config import command_again
+from train.runs.overview import overview, status_of
 from train.runs.trash import bytes_of
+from train.step_folders import list_checkpoints
 
 
 def run_page(journals: Mapping[str, Journal], file: Path) -> dict[str, Any]:
     """Everything `show` tells, as plain values."""
     journal = journals[file.parent.name]
     lineage = trace_lineage(journals, journal.run)
+    checkpoints = list_checkpoints(file.with_name(CHECKPOINTS))
     return {
         **asdict(overview(journals, file)),
         "attempts": _attempts(journal, file),
         "lineage": [asdict(rows) for rows in lineage.rows],
-        "checkpoints": [{"name": made.name, "bytes": bytes_of(made)} for made in checkpoint_folders(file.parent)],
+        "checkpoints": [{"name": made.name, "bytes": bytes_of(made)} for made in checkpoints],
         "children": _children(journals, journal.run),
         "resume": _resume(journal, in_trash=file.parent.parent.name.startswith(".")),
     }
@@ -68,13 +72,13 @@ def _attempt(
         "rows in weights": "none" if kept is None else f"{kept[0]:,} to {kept[1]:,}",
         "tokens in weights": sum(step["tokens"] for step in own if step["in_weights"]),
         "tokens lost": sum(step["tokens"] for step in own if not step["in_weights"]),
-        "ended": status_of_attempt(journal, start["attempt"], file),
+        "ended": status_of(journal, start["attempt"], file),
     }
 
 
 def _children(journals: Mapping[str, Journal], run: str) -> list[str]:
     starts = {child: journal.of_kind("start")[0] for child, journal in journals.items()}
-    return [f"{child} (from {at(run, s['parent_step'])})" for child, s in starts.items() if s["parent_run"] == run]
+    return [f"{child} (from {at_step(run, s['parent_step'])})" for child, s in starts.items() if s["parent_run"] == run]
 
 
 def _resume(journal: Journal, *, in_trash: bool) -> str | None:
@@ -84,10 +88,7 @@ def _resume(journal: Journal, *, in_trash: bool) -> str | None:
         return None
     if in_trash:
         return f"python -m train.runs restore {journal.run}"
-    n_ranks = start["world_size"]
-    launcher = f"torchrun --standalone --nproc_per_node={n_ranks} --" if n_ranks > 1 else "python"
-    again = " --resume auto" if "never" in start["argv"] else ""
-    return f"{launcher} train/main.py {shlex.join(start['argv'])}{again}"
+    return command_again(start["argv"], world_size=start["world_size"])
 
 
 def _print_table(title: str, lines: list[dict[str, Any]]) -> None:

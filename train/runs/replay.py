@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from dataprep.errors import UsageError
 from dataprep.ledger import TRASH, TRASH_RECEIPT, Journal, read_journals, steps_with_weights, trace_lineage
-from dataprep.paths import Paths
+from dataprep.paths import JOURNAL, Paths
 from dataprep.publish import locked, publishing_folder, sweep
 from train.journal import now
 from train.runs.history import History
 from train.runs.retrace import Retrace, Retraced
 from train.runs.row_supply import RowSupplies
-from train.runs.trash import JOURNAL, trash_folder
+from train.runs.trash import trash_folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,15 @@ Holds: an entry begins from weights that exist at that moment: a saved step of i
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dataprep.ledger import Journal, Record, trace_lineage
-from dataprep.quantity import run_at_step
+from dataprep.paths import CHECKPOINTS
+from dataprep.quantity import at_step, run_at_step
 from train.runs.history import Entry, History, refusal
-from train.runs.overview import at
 from train.runs.row_supply import RowSupplies, RowSupply
+from train.step_folders import step_folder
 
 _MOST_PASSES = 10**4  # in one entry: more are a slip of the keyboard in the supply's size
 
@@ -31,6 +33,11 @@ class Weights:
     rows_done: int
     tokens_done: int
     sha256: str | None
+
+    @property
+    def done(self) -> Record:
+        """As a record of the journal says it."""
+        return {"step": self.step, "rows_done": self.rows_done, "tokens_done": self.tokens_done}
 
 
 @dataclass(kw_only=True)
@@ -88,7 +95,7 @@ class Retrace:
 
     def _weights(self, where: str, entry: Entry, retraced: Retraced) -> Weights:
         """The weights an entry begins with; later checkpoints of its run are gone from then on."""
-        parent = at(*retraced.parent[:2]) if retraced.parent else None
+        parent = at_step(*retraced.parent[:2]) if retraced.parent else None
         if entry.parent not in (None, parent):
             raise refusal(
                 where, f"run {entry.run} began with another parent", seen=entry.parent, wanted=parent or "no parent"
@@ -178,10 +185,11 @@ class Retrace:
     def _save(self, entry: Entry, retraced: Retraced, *, step: int, rows_done: int, tokens_done: int) -> None:
         named = f"{self._history.sha256} {entry.run} {retraced.attempt} {step}"
         sha256 = hashlib.sha256(named.encode()).hexdigest()
-        retraced.saved[step] = Weights(step=step, rows_done=rows_done, tokens_done=tokens_done, sha256=sha256)
-        done = {"step": step, "rows_done": rows_done, "tokens_done": tokens_done}
-        where = {"path": f"checkpoints/step_{step:08d}", "bytes": 0, "sha256": sha256, "time": self._time}
-        self._write(retraced, "checkpoint", done | where)
+        weights = Weights(step=step, rows_done=rows_done, tokens_done=tokens_done, sha256=sha256)
+        retraced.saved[step] = weights
+        path = str(step_folder(Path(CHECKPOINTS), step))
+        where = {"path": path, "bytes": 0, "sha256": sha256, "time": self._time}
+        self._write(retraced, "checkpoint", weights.done | where)
 
     def _delete(self, where: str, entry: Entry, retraced: Retraced) -> None:
         """All of its weights, or those after a step: what was computed after it is then in no weights."""
@@ -201,8 +209,7 @@ class Retrace:
             self._end(retraced, back_to)
 
     def _end(self, retraced: Retraced, weights: Weights) -> None:
-        done = {"step": weights.step, "rows_done": weights.rows_done, "tokens_done": weights.tokens_done}
-        self._write(retraced, "end", done | {"status": "stopped", "time": self._time})
+        self._write(retraced, "end", weights.done | {"status": "stopped", "time": self._time})
 
     @staticmethod
     def _write(retraced: Retraced, kind: str, record: dict[str, Any]) -> None:

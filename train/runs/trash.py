@@ -7,7 +7,6 @@ Holds: one rename takes a run away whole, under its journal's lock: nothing that
 
 import contextlib
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import Any
 
 from dataprep.errors import DataError, UsageError
 from dataprep.ledger import TRASH, TRASH_RECEIPT, Journal
-from dataprep.paths import Paths
+from dataprep.paths import JOURNAL, Paths
 from dataprep.publish import adopt, locked, publish_json, read_json, sync
 from train.journal import now
-
-JOURNAL = "journal.jsonl"
+from train.locks import lock
 
 
 def trash_run(paths: Paths, run: str, journals: Mapping[str, Journal], *, force: bool) -> int:
@@ -123,15 +121,8 @@ def parent_of(journal: Journal) -> str | None:
 
 def is_locked(journal: Path) -> bool:
     """Whether a living process writes this journal. Asks for the lock and gives it back at once."""
-    with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(journal, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-    return False
+    with lock(journal, fcntl.LOCK_SH | fcntl.LOCK_NB) as free:
+        return journal.exists() and not free
 
 
 def bytes_of(folder: Path) -> int:
@@ -162,22 +153,15 @@ def _changing(paths: Paths, run: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _held(folder: Path, run: str) -> Iterator[None]:
     """Hold the run's journal, so that nobody trains it while it moves."""
-    if not (folder / JOURNAL).exists():
+    with lock(folder / JOURNAL, fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
+        if not free and (folder / JOURNAL).exists():
+            raise UsageError(
+                f"run {run!r} is being trained now",
+                seen="its journal is locked by another process",
+                wanted="a run that nobody trains",
+                fix=f"stop it (Ctrl-C saves a checkpoint), then python -m train.runs trash {run}",
+            )
         yield
-        return
-    descriptor = os.open(folder / JOURNAL, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UsageError(
-            f"run {run!r} is being trained now",
-            seen="its journal is locked by another process",
-            wanted="a run that nobody trains",
-            fix=f"stop it (Ctrl-C saves a checkpoint), then python -m train.runs trash {run}",
-        ) from None
-    finally:
-        os.close(descriptor)
 
 
 def _link(paths: Paths, link: Path) -> UsageError:
