@@ -68,12 +68,18 @@ def _budget(args: argparse.Namespace, paths: Paths) -> Budget:
 
 
 def _batch(args: argparse.Namespace, preset_name: str, recipe: Recipe | None) -> Batch:
-    """Tokens per step, factor by factor. Raises UsageError naming settings that divide."""
+    """Tokens per step, factor by factor. Raises UsageError naming settings that divide.
+
+    Tokens per step that nobody asked for are the preset's, or the nearest number that these GPUs and rows divide.
+    """
+    preset, seq_len = PRESETS[preset_name], args.seq_len or (recipe.seq_len if recipe else _SEQ_LEN)
+    unit = seq_len * args.gpus.count * (args.micro_batch or max(1, preset.micro_batch_tokens // seq_len))
+    nearest = max(1, round(Fraction(preset.batch_tokens, unit))) * unit
     return choose_batch(
-        PRESETS[preset_name],
-        seq_len=args.seq_len or (recipe.seq_len if recipe else _SEQ_LEN),
+        preset,
+        seq_len=seq_len,
         world_size=args.gpus.count,
-        batch_tokens=args.batch_tokens,
+        batch_tokens=args.batch_tokens or nearest,
         micro_batch=args.micro_batch,
     )
 

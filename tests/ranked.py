@@ -1,5 +1,6 @@
 """Steps trained by real gloo processes: each rank's share by the trainer's own code; what gradients came of it."""
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def _rank(rank: int, world_size: int, steps: list[Step], folder: Path) -> None:
         torch.save(found, folder / "gradients.pt")
     if world_size > 1:
         dist.barrier()
+        gc.collect()  # as in train.ranks.joined: models wrapped by DDP hold on to the group and its threads
         dist.destroy_process_group()
 
 

@@ -290,11 +290,24 @@ def test_flags_that_say_nothing_or_two_things_exit_2_in_three_lines(
 def test_a_micro_batch_that_does_not_divide_is_refused_with_what_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ("--model", "500m", "--ratio", "20", "--gpus", "4xH100", "--micro-batch", "18")
+    asked = ("--model", "500m", "--ratio", "20", "--gpus", "4xH100", "--micro-batch", "18", "--batch-tokens", "524288")
     with pytest.raises(UsageError, match="do not divide") as refusal:
         run_in(tmp_path, budget.main, *asked)
     advised = refusal.value.fix.split()[1]
-    assert told(tmp_path, capsys, *asked, "--batch-tokens", advised)["batch"]["micro_batch"] == 18
+    assert told(tmp_path, capsys, *asked[:-1], advised)["batch"]["micro_batch"] == 18
+
+
+@pytest.mark.parametrize(
+    ("gpus", "micro_batch", "step_tokens"),
+    [("4xH100", 18, 589_824), ("7xH100", None, 458_752), ("8xH100", None, 524_288)],
+)
+def test_tokens_per_step_that_nobody_asked_for_divide(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], gpus: str, micro_batch: int | None, step_tokens: int
+) -> None:
+    rows = ("--micro-batch", str(micro_batch)) if micro_batch else ()
+    found = told(tmp_path, capsys, "--model", "500m", "--ratio", "20", "--gpus", gpus, *rows)["batch"]
+    assert found["tokens"] == step_tokens == found["world_size"] * found["micro_batch"] * found["accumulation"] * 2048
+    assert found["micro_batch"] == (micro_batch or 16)
 
 
 @pytest.mark.parametrize(("flag", "too_little"), [("--usd", "0.0001"), ("--hours", "0.00001")])
