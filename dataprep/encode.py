@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from dataprep import chat
-from dataprep.ahead import Helpers, made_ahead
 from dataprep.assembly import Assembled, close_documents, follow
 from dataprep.bins import DOCUMENT_END, FileFact, Oracle, Origin, Receipt, TokenizerFact
 from dataprep.documents import Batch, count_bytes, read_batches
@@ -37,12 +36,10 @@ def encode_shard(
     vocab: Vocab,
     folder: Path,
     strict: bool = False,
-    helpers: Helpers | None = None,
     report: Callable[[int], None] = lambda _text_bytes: None,
 ) -> Receipt:
     """Encode `file` into `folder` and publish its receipt; `report` hears of every batch's text bytes.
 
-    Where `helpers` are idle, they encode while this thread reads, asks the oracle, hashes and writes.
     Raises DataError for a file that cannot be read, for any disagreement with the oracle and, where
     `strict`, for the first conversation that is left out.
     """
@@ -52,10 +49,8 @@ def encode_shard(
     with contextlib.ExitStack() as published:
         outs = {suffix: published.enter_context(publishing(folder / f"{shard}.{suffix}")) for suffix in suffixes}
         bin_writer = BinWriter(shard, vocab, outs, seed=read_from.sha256, strict=strict)
-        batches = read_batches(file, source.columns, source.layout)
-        with contextlib.closing(made_ahead(batches, bin_writer.assemble, helpers)) as assembled:
-            for batch, done in assembled:
-                report(bin_writer.append(batch, done))
+        for batch in read_batches(file, source.columns, source.layout):
+            report(bin_writer.append(batch))
     origin = Origin(
         kind=source.kind,
         repo=source.repo,
@@ -82,21 +77,12 @@ class BinWriter:
         self._excluded: Counter[str] = Counter()
         self._oracle_documents = self._oracle_tokens = 0
 
-    def assemble(self, batch: Batch) -> Assembled:
-        """Encode one batch and take its census. Changes nothing here: any thread may be ahead with it."""
-        ids, offsets = self._vocab.encode_texts(batch.texts)
-        if batch.script is not None:
-            done = follow(batch.script, ids, offsets, self._vocab)
-        else:
-            tokens, ends = close_documents(ids, offsets, self._vocab.end_id)
-            done = Assembled(tokens=tokens, ends=ends, loss=None)
-        self._check_end_tokens(done.tokens, int(np.count_nonzero(done.lengths)))
-        return done
-
-    def append(self, batch: Batch, done: Assembled) -> int:
-        """Check and write one batch of documents, in the file's order; returns its text bytes."""
+    def append(self, batch: Batch) -> int:
+        """Encode, check and write one batch of documents; returns its text bytes."""
         n_excluded = self._count_excluded(batch)
+        done = self._assemble(batch)
         n_without_tokens = int(np.count_nonzero(done.lengths == 0))
+        self._check_end_tokens(done.tokens, len(batch) - n_without_tokens)
         self._ask_oracle(batch, done)
         self._outs["bin"].write(done.tokens)
         self._outs["docs"].write((done.ends + self._tokens).astype(DOCUMENT_END))
@@ -154,6 +140,13 @@ class BinWriter:
             )
         self._excluded.update(reason for _, reason in reasons)
         return len(reasons)
+
+    def _assemble(self, batch: Batch) -> Assembled:
+        ids, offsets = self._vocab.encode_texts(batch.texts)
+        if batch.script is not None:
+            return follow(batch.script, ids, offsets, self._vocab)
+        tokens, ends = close_documents(ids, offsets, self._vocab.end_id)
+        return Assembled(tokens=tokens, ends=ends, loss=None)
 
     def _check_end_tokens(self, tokens: np.ndarray, n_documents: int) -> None:
         """The census. Assembly put one end token behind each document: no other may exist."""

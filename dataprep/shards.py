@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from dataprep import manifest, quantity
-from dataprep.ahead import Helpers
 from dataprep.asked import publish_asked
 from dataprep.bins import Receipt, check_files, read_receipt
 from dataprep.console import Progress, print_json, print_next, size, table
@@ -140,9 +139,8 @@ def _fetch_and_encode(
     """Yield outcomes as they come: a file is encoded while others are still on their way.
 
     Threads are enough: downloads wait, and pyarrow, gigatoken and hashlib all leave the interpreter free.
-    A worker that has no shard helps one that has: the last shard, or the only one, does not leave cores idle.
     """
-    fetchers, encoders, helpers = ThreadPoolExecutor(FETCHERS), ThreadPoolExecutor(n_workers), Helpers(n_workers)
+    fetchers, encoders = ThreadPoolExecutor(FETCHERS), ThreadPoolExecutor(n_workers)
     pending: dict[Future[Path] | Future[Receipt], ListedFile] = {
         fetchers.submit(_fetch, job, file, advance): file for file in files
     }
@@ -159,13 +157,10 @@ def _fetch_and_encode(
                 if isinstance(result, Receipt):
                     yield Outcome(file=file, receipt=result, made=True)
                 else:
-                    pending[encoders.submit(_encode, job, result, helpers)] = file
-    except Exception:
-        encoders.shutdown(cancel_futures=True)  # what runs still needs its helpers
-        raise
-    finally:  # nothing new is begun: after an error what runs was waited for, after Ctrl-C the caller leaves
-        for executor in (fetchers, encoders, helpers.executor):
-            executor.shutdown(wait=False, cancel_futures=True)
+                    pending[encoders.submit(_encode, job, result)] = file
+    finally:  # nothing new is begun: after an error what runs is waited for, after Ctrl-C the caller leaves
+        fetchers.shutdown(wait=False, cancel_futures=True)
+        encoders.shutdown(wait=False, cancel_futures=True)
 
 
 def _fetch(job: Job, file: ListedFile, advance: Callable[[int], None]) -> Path:
@@ -175,10 +170,9 @@ def _fetch(job: Job, file: ListedFile, advance: Callable[[int], None]) -> Path:
     return path
 
 
-def _encode(job: Job, file: Path, helpers: Helpers) -> Receipt:
+def _encode(job: Job, file: Path) -> Receipt:
     about = {"revision": job.listing.revision, "vocab": job.vocab, "strict": job.strict}
-    with helpers.working():
-        return encode_shard(file, job.listing.source, **about, folder=job.folder, helpers=helpers)
+    return encode_shard(file, job.listing.source, **about, folder=job.folder)
 
 
 def _line(outcome: Outcome) -> str:
