@@ -84,6 +84,13 @@ def packed_root(encoded_root: Path) -> Path:
 
 
 @pytest.fixture
+def paths(packed_root: Path, tmp_path: Path) -> Paths:
+    """A copy of the packed root, to do with as one likes."""
+    shutil.copytree(packed_root, tmp_path / "root")
+    return Paths(root=tmp_path / "root")
+
+
+@pytest.fixture
 def root(packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the packed root, in which everything that follows happens: a run may be trained there."""
     from training import settle  # which loads torch: not for who trains nothing

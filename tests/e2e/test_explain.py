@@ -1,8 +1,6 @@
 """`dataprep.explain`: every token of a step, named by file and row, and its text with the loss marked."""
 
 import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -20,12 +18,6 @@ from dataprep.recipe import load_recipe
 from train.runs import __main__ as runs
 
 END = "<|endoftext|>"
-
-
-@pytest.fixture
-def paths(packed_root: Path, tmp_path: Path) -> Paths:
-    shutil.copytree(packed_root, tmp_path / "root")
-    return Paths(root=tmp_path / "root")
 
 
 @pytest.fixture

@@ -20,13 +20,6 @@ from dataprep.sql import ask
 QUERIES = sorted((SHIPPED_MANIFESTS / "queries").glob("*.sql"))
 
 
-@pytest.fixture
-def paths(packed_root: Path, tmp_path: Path) -> Paths:
-    root = tmp_path / "root"
-    shutil.copytree(packed_root, root)
-    return Paths(root=root)
-
-
 def contents(paths: Paths) -> dict[str, list[tuple[object, ...]]]:
     tables = [name for (name,) in ask(paths, "SELECT table_name FROM duckdb_tables()")[1]]
     return {table: sorted(ask(paths, f"FROM {table}")[1], key=repr) for table in tables}

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from conftest import run_in, write_source
@@ -20,12 +19,6 @@ from dataprep.sql import ask
 from dataprep.vocab_store import publish_vocab
 
 MORE = ["--mix", "30:70", "--sources", "alpha,beta", "--seq-len", "64", "--seed", "2"]
-
-
-@pytest.fixture
-def paths(packed_root: Path, tmp_path: Path) -> Paths:
-    shutil.copytree(packed_root, tmp_path / "root")
-    return Paths(root=tmp_path / "root")
 
 
 @pytest.fixture
