@@ -12,13 +12,13 @@ from typing import Any
 
 from dataprep.errors import DataError, UsageError
 from dataprep.ledger import Journal, Record, read_journal
-from dataprep.paths import JOURNAL
 from dataprep.quantity import at_step
-from train.checkpoint import Checkpoint, newest_good, read_checkpoint
+from train.checkpoint import Checkpoint, newest_good
 from train.keeping import reading
 from train.prepare import Job
 from train.runs.trash import refuse_trashed
-from train.step_folders import list_checkpoints, step_folder, step_of
+from train.step_folders import list_checkpoints
+from train.weights import find_weights, no_such_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +90,9 @@ def find_checkpoint(job: Job, records: list[Record]) -> Checkpoint | None:
     return checkpoint
 
 
-def _say_skipped(complaints: Sequence[DataError], whose: str = "") -> None:
+def _say_skipped(complaints: Sequence[DataError]) -> None:
     for complaint in complaints:
-        print(f"warning: {complaint.what} and skipped: {complaint.seen}{whose}", flush=True)
+        print(f"warning: {complaint.what} and skipped: {complaint.seen}", flush=True)
 
 
 def _lost(job: Job, records: list[Record]) -> DataError:
@@ -127,51 +127,14 @@ def _open_parent(
     refuse_trashed(job.paths, run, wanted="the parent's weights", instead="another --parent under another --run-name")
     journal = read_journal(job.paths.journal(run))
     if not journal.of_kind("start"):
-        known = sorted(file.parent.name for file in job.paths.runs.glob(f"*/{JOURNAL}") if file.stat().st_size)
-        raise UsageError(
-            f"there is no run {run!r} to begin from",
-            seen=", ".join(known) or "no runs",
-            wanted=f"{run}, with a journal and a checkpoint",
-            fix="--parent with one of those runs" if known else "leave --parent out",
-        )
+        raise no_such_run(job.paths, run, fix="--parent with one of those runs, or leave --parent out")
     held.enter_context(reading(job.paths.checkpoints(run)))
-    checkpoint = _newest_checkpoint(job, run) if step is None else _checkpoint_of(job, run, step)
+    another = "begin from another run: --run-name NAME --parent RUN"
+    checkpoint = find_weights(job.paths, run, step, fix=another)
     _refuse_other_kind(job, run, checkpoint, optimizer_kept=optimizer_kept)
     _refuse_unknown(journal, checkpoint, weights_sha256)
     step, sha256 = checkpoint.cursor.step, checkpoint.weights_sha256
     return Parent(run=run, step=step, weights_sha256=sha256, optimizer_kept=optimizer_kept, checkpoint=checkpoint)
-
-
-def _newest_checkpoint(job: Job, run: str) -> Checkpoint:
-    checkpoint, complaints = newest_good(job.paths.checkpoints(run))
-    _say_skipped(complaints, f" (run {run})")
-    if checkpoint is None:
-        raise DataError(
-            f"run {run!r} has no whole checkpoint to begin from",
-            seen=f"{len(complaints)} damaged" if complaints else "none",
-            wanted="one",
-            fix="train it to its first checkpoint, or begin from another run: --parent RUN",
-        )
-    return checkpoint
-
-
-def _checkpoint_of(job: Job, run: str, step: int) -> Checkpoint:
-    checkpoints = job.paths.checkpoints(run)
-    folder = step_folder(checkpoints, step)
-    held = [step_of(other) for other in list_checkpoints(checkpoints)]
-    others = ", ".join(f"{run}@{other}" for other in held if other != step)
-    fix = f"--run-name NAME --parent with one of: {others}" if others else "begin from another run: --parent RUN"
-    if step not in held:
-        raise UsageError(
-            f"run {run!r} keeps no checkpoint of step {step}",
-            seen=f"checkpoints of steps {', '.join(map(str, held))}" if held else "no checkpoints",
-            wanted=folder.name,
-            fix=fix,
-        )
-    try:
-        return read_checkpoint(folder)
-    except DataError as damage:
-        raise DataError(f"{damage.what} (run {run!r})", seen=damage.seen, wanted=damage.wanted, fix=fix) from None
 
 
 def _refuse_other_kind(job: Job, run: str, checkpoint: Checkpoint, *, optimizer_kept: bool) -> None:
