@@ -1,10 +1,13 @@
-"""The GPU bench, as far as a machine without one can run it."""
+"""The GPU bench, as far as a machine without one can run it; and what the README says of the benches."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -22,3 +25,12 @@ def test_the_gpu_bench_runs_to_its_end_on_a_cpu(tmp_path: Path) -> None:
         "compiled, adamw, head: ours, documents: varlen"  # which no CPU has
     ]
     assert done.stdout.count("| nano |") == len(report["lines"])
+
+
+def test_the_readme_shows_the_targets_of_the_page_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "tests" / "bench"))
+    page = importlib.import_module("page")
+    text = page.PAGE.read_text()
+    shown = page.README.read_text().partition(page.README_BEGIN)[2].partition(page.README_END)[0]
+    assert shown == page.targets_of(text)
+    assert shown.count("| met |") + shown.count("| missed |") == text.count("| met |") + text.count("| missed |") > 20
