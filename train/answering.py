@@ -1,9 +1,9 @@
-"""Answering: one answer under way, and the choice of the next token for several at once.
+r"""Answering: one answer under way, and the choice of the next token for several at once.
 
-In:  a prompt, a `Sampling`, tokens one by one. Out: pieces of text, whole UTF-8 characters only; at the end an `Answer`.
+In:  a prompt, a `Sampling`, tokens one by one. Out: pieces of text in whole UTF-8 characters; at the end an `Answer`.
 Holds: a draw comes from the row's own seed and its count of draws: nothing else in the batch has a part in it;
        only text and the prompt's stops can be chosen, so no answer goes on into somebody else's turn.
-    tokens b"caf" b"\\xc3" b"\\xa9"   pieces "caf" "é";  b"\\xc3" and then the end: "\\ufffd"
+    tokens b"caf" b"\xc3" b"\xa9"   pieces "caf" "é";  b"\xc3" and then the end: "\ufffd"
 """
 
 import codecs
@@ -57,15 +57,15 @@ class Row:
         return fit(self.prompt, self.said, context=self._context, n_more=self.n_more)
 
     @cached_property
-    def allowed_V(self) -> Tensor:
-        """Text and the prompt's stops."""
+    def allowed(self) -> Tensor:
+        """Text and the prompt's stops: bool, V."""
         allowed_V = torch.arange(self._vocab.vocab_size) < self._vocab.end_id
         allowed_V[list(self.prompt.stops)] = True
         return allowed_V
 
     @property
-    def seen_V(self) -> Tensor:
-        """Text of prompt and answer. A stop is not among it: a long talk must not make it harder to end."""
+    def seen(self) -> Tensor:
+        """Text of prompt and answer: bool, V. A stop is not among it: a long talk must not make it harder to end."""
         seen_V = torch.zeros(self._vocab.vocab_size, dtype=torch.bool)
         seen_V[[*self.prompt.ids, *self.said]] = True
         seen_V[self._vocab.end_id :] = False
@@ -106,7 +106,7 @@ class Row:
 
 def choose_next(rows: Sequence[Row], logits_BV: Tensor) -> list[int]:
     """Each row's next token. Rows that are drawn by the same rule are chosen together."""
-    logits_BV = logits_BV[:, : rows[0].allowed_V.numel()]  # beyond the vocabulary there is nothing but padding
+    logits_BV = logits_BV[:, : rows[0].allowed.numel()]  # beyond the vocabulary there is nothing but padding
     chosen = [0] * len(rows)
     for rule in dict.fromkeys(row.sampling.rule for row in rows):
         members = [number for number, row in enumerate(rows) if row.sampling.rule == rule]
@@ -114,8 +114,8 @@ def choose_next(rows: Sequence[Row], logits_BV: Tensor) -> list[int]:
         tokens_B = choose(
             logits_BV[members],
             rule,
-            allowed_BV=torch.stack([row.allowed_V for row in some]),
-            seen_BV=None if rule.repetition_penalty == 1 else torch.stack([row.seen_V for row in some]),
+            allowed_BV=torch.stack([row.allowed for row in some]),
+            seen_BV=None if rule.repetition_penalty == 1 else torch.stack([row.seen for row in some]),
             uniform_B=torch.tensor([row.draw() for row in some], dtype=torch.float64),
         )
         for number, token in zip(members, tokens_B.tolist(), strict=True):

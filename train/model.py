@@ -94,7 +94,7 @@ class GPT(nn.Module):
             return F.linear(self._hidden(inputs_BT)[:, -1], self.head_weight).float()
 
     def cached_logits(self, inputs_BT: Tensor, cache: Cache) -> Tensor:
-        """The same for rows of which only `inputs_BT` is new: the cache holds what came before, and these from now on."""
+        """The same where only `inputs_BT` is new: the cache holds what came before, and these too from now on."""
         with torch.compiler.set_stance("force_eager"):
             x_BTD = self.embedding(inputs_BT)
             views = cache.views(self.cos_TE, self.sin_TE, inputs_BT.shape[1])

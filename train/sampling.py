@@ -73,7 +73,7 @@ def choose(
 
 
 def penalise(logits_BV: "Tensor", seen_BV: "Tensor", penalty: float) -> "Tensor":
-    """What was seen is less likely by `penalty`: positive logits divided, others multiplied (CTRL, Keskar et al. 2019)."""
+    """What was seen is less likely by `penalty`: positive logits divided, others multiplied (CTRL, 2019)."""
     lessened_BV = (logits_BV / penalty).where(logits_BV > 0, logits_BV * penalty)
     return lessened_BV.where(seen_BV, logits_BV)
 
@@ -90,7 +90,7 @@ def keep_top_k(logits_BV: "Tensor", k: int) -> "Tensor":
 
 
 def keep_top_p(logits_BV: "Tensor", p: float) -> "Tensor":
-    """The fewest of the likeliest whose probabilities reach `p`: always one at least (nucleus, Holtzman et al. 2020)."""
+    """The fewest of the likeliest whose probabilities reach `p`: always one at least (nucleus, 2020)."""
     sorted_BV, ids_BV = logits_BV.sort(dim=-1, descending=True, stable=True)
     likely_BV = sorted_BV.softmax(dim=-1)
     before_BV = likely_BV.cumsum(dim=-1) - likely_BV

@@ -8,6 +8,7 @@ Cost: a window that slid is read anew. So that this is rare, it leaves free what
     context 12   end sys | u1 a1 | u2 a2 | u3 →  and an answer that does not fit   →   end sys | u2 a2 | u3 → answer
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ def chat_prompt(vocab: Vocab, messages: Sequence[Mapping[str, Any]]) -> Prompt:
     user = vocab.specials["<|user_start|>"]  # no text can spell it: it opens user turns and nothing else
     first, *starts = [place for place, token in enumerate(ids) if token == user]
     edges = [first, *starts, len(ids)]
-    turns = [tuple(ids[begin:end]) for begin, end in zip(edges, edges[1:], strict=False)]
+    turns = [tuple(ids[begin:end]) for begin, end in itertools.pairwise(edges)]
     assert first == 0 or messages[0]["role"] == SYSTEM, "only a system turn comes before the first user"
     return Prompt(
         head=(vocab.end_id, *ids[:first]),
