@@ -217,17 +217,26 @@ def test_flags_that_contradict_each_other_are_refused(capsys: pytest.CaptureFixt
     assert "--json needs --prompt" in capsys.readouterr().err
 
 
+def test_help_is_printed_without_torch() -> None:
+    code = "import runpy, sys; sys.argv = ['x', '--help']; runpy.run_module('train.chat', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: python -m train.chat")
+    assert done.returncode == 0
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "train.sampling" in loaded
+    assert "torch" not in loaded
+
+
 class Terminal:
     """`python -m train.chat` on a terminal of its own."""
 
     def __init__(self, *flags: str) -> None:
-        self._master, slave = pty.openpty()
+        self._master, self._slave = pty.openpty()
         command = [sys.executable, "-m", "train.chat", "--run", "base", "--device", "cpu", *flags]
         # The first terminal that a new session opens becomes its own: Ctrl-C typed there is a signal here.
-        opening = ["sh", "-c", f'exec "$@" <{os.ttyname(slave)} >&0 2>&0', "sh", *command]
+        opening = ["sh", "-c", f'exec "$@" <>{os.ttyname(self._slave)} >&0 2>&0', "sh", *command]
         environment = os.environ | {"TERM": "xterm"}
         self.process = subprocess.Popen(opening, env=environment, cwd=REPOSITORY, start_new_session=True)
-        os.close(slave)
         self.shown = ""
 
     def type(self, text: str) -> None:
@@ -239,16 +248,16 @@ class Terminal:
         while not (found := re.search(pattern, self.shown, re.DOTALL)):
             assert time.monotonic() < until, self.shown
             if select.select([self._master], [], [], 1)[0]:
-                try:
-                    self.shown += os.read(self._master, 4096).decode(errors="replace")
-                except OSError:  # as Linux tells that the other end is closed
-                    assert re.search(pattern, self.shown, re.DOTALL), self.shown
+                self.shown += os.read(self._master, 4096).decode(errors="replace")
+            else:
+                assert self.process.poll() is None, self.shown
         shown, self.shown = self.shown[: found.end()], self.shown[found.end() :]
         return shown
 
     def leave(self) -> int:
         code = self.process.wait(timeout=60)
         os.close(self._master)
+        os.close(self._slave)
         return code
 
 
