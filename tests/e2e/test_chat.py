@@ -219,7 +219,9 @@ def test_flags_that_contradict_each_other_are_refused(capsys: pytest.CaptureFixt
 
 def test_help_is_printed_without_torch() -> None:
     code = "import runpy, sys; sys.argv = ['x', '--help']; runpy.run_module('train.chat', run_name='__main__')"
-    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False
+    )
     assert done.stdout.startswith("usage: python -m train.chat")
     assert done.returncode == 0
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
