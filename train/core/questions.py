@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from dataprep.bundle import Task
+from dataprep.bundle import LanguageModeling, MultipleChoice, Schema, Task
 from dataprep.errors import DataError
 from dataprep.vocab import Vocab
 from train.core.prompts import render
@@ -65,17 +65,15 @@ def common_length(sequences: Sequence[np.ndarray]) -> int:
 
 
 def _question(task: Task, number: int, sequences: list[np.ndarray], seq_len: int) -> Question:
-    gold = None
-    match task.kind:
-        case "multiple_choice":
+    match task.items[number]:
+        case MultipleChoice(gold=gold):
             starts = [common_length(sequences)] * len(sequences)
-        case "schema":
-            shared = common_length([tokens[::-1] for tokens in sequences])
-            starts = [len(tokens) - shared for tokens in sequences]
-        case "language_modeling":
+        case Schema(gold=gold):
+            n_shared = common_length([tokens[::-1] for tokens in sequences])
+            starts = [len(tokens) - n_shared for tokens in sequences]
+        case LanguageModeling():
+            gold = None
             starts, sequences = [_continuation_start(task, number, *sequences)], sequences[1:]
-    if task.kind != "language_modeling":
-        gold = task.items[number].gold
     surplus = [max(0, len(tokens) - seq_len) for tokens in sequences]
     return Question(
         sequences=tuple(tokens[cut:] for tokens, cut in zip(sequences, surplus, strict=True)),

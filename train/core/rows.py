@@ -71,8 +71,7 @@ def single_rows(question: Question, owner: int = 0) -> list[Row]:
 def lay(sequences: Sequence[np.ndarray], starts: Sequence[int], first_owner: int) -> Row:
     """One row: what all sequences begin with, then each one's own tail. Their last tokens foretell nothing."""
     n_shared = min(common_length(sequences), max(map(len, sequences)) - 1)
-    shared = sequences[0][:n_shared] if len(sequences[0]) > n_shared else max(sequences, key=len)[:n_shared]
-    tokens, positions, branches = [shared], [np.arange(n_shared)], [np.zeros(n_shared, dtype=np.int64)]
+    tokens, positions, branches = [sequences[0][:n_shared]], [np.arange(n_shared)], [np.zeros(n_shared, dtype=np.int64)]
     places, targets, owners = [], [], []
     n_row = n_shared
     for i, (sequence, start) in enumerate(zip(sequences, starts, strict=True)):
