@@ -7,12 +7,9 @@ Holds: heldout, CORE and samples are the trainer's own, by the same functions; n
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from dataprep.bundle import Bundle
 from dataprep.ledger import Record
 from dataprep.paths import Paths
-from dataprep.quantity import at_step
 from dataprep.recipe import load_recipe
 from train.core import TaskScore, core_records, judge_core
 from train.core.outcomes import Outcomes, keep_outcomes, read_outcomes
@@ -79,7 +76,9 @@ def evaluate_core(
     return Core(scores=tuple(scores), records=records)
 
 
-def known_outcomes(paths: Paths, opened: Opened, bundle: Bundle, ranks: Ranks, *, max_per_task: int | None) -> Outcomes | None:
+def known_outcomes(
+    paths: Paths, opened: Opened, bundle: Bundle, ranks: Ranks, *, max_per_task: int | None
+) -> Outcomes | None:
     """What these weights answered before, as the first rank finds it."""
     found = read_outcomes(paths, opened, bundle, max_per_task=max_per_task) if ranks.is_first else None
     return ranks.gather(found)[0]

@@ -49,7 +49,7 @@ def model(vocab: Vocab) -> GPT:
     model = GPT(PRESETS["nano"].shape, vocab_size=vocab.vocab_size, seq_len=SEQ_LEN).requires_grad_(requires_grad=False)
     for weight in model.parameters():
         if weight.ndim > 1:
-            weight *= 6
+            weight.mul_(6)
     return model
 
 
@@ -70,16 +70,16 @@ class Bigrams:
     def __init__(self, vocab: Vocab, likely: dict[tuple[str, str], float]) -> None:
         self.cos_TE = self.sin_TE = torch.zeros(SEQ_LEN, 2)
         self.n_ids = vocab.vocab_size
-        chances_VV = torch.zeros(self.n_ids, self.n_ids)
+        chances = torch.zeros(self.n_ids, self.n_ids)
         for (before, after), chance in likely.items():
-            chances_VV[ord(before), ord(after)] = chance
-        rest_V = 1 - chances_VV.sum(dim=1)
-        chances_VV += (chances_VV == 0) * (rest_V / (chances_VV == 0).sum(dim=1))[:, None]
-        self.head_weight = chances_VV.log().t().contiguous()
+            chances[ord(before), ord(after)] = chance
+        rest = 1 - chances.sum(dim=1)
+        chances += (chances == 0) * (rest / (chances == 0).sum(dim=1))[:, None]
+        self.head_weight = chances.log().t().contiguous()
 
-    def hidden(self, inputs_BT: torch.Tensor, view: View) -> torch.Tensor:
+    def hidden(self, inputs: torch.Tensor, view: View) -> torch.Tensor:
         assert view is not None
-        return F.one_hot(inputs_BT, self.n_ids).float()
+        return F.one_hot(inputs, self.n_ids).float()
 
 
 # ---- prompts
@@ -222,7 +222,9 @@ def naive_prompts(task: Task) -> Iterator[tuple[int, list[str], Any]]:
     random.Random(1337).shuffle(items)
     for i, (number, item) in enumerate(items):
         others = [other for j, (_, other) in enumerate(items) if j != i]
-        text = "".join(naive(shot, task.delimiter) + "\n\n" for shot in random.Random(1234 + i).sample(others, task.n_shots))
+        text = "".join(
+            naive(shot, task.delimiter) + "\n\n" for shot in random.Random(1234 + i).sample(others, task.n_shots)
+        )
         if isinstance(item, MultipleChoice):
             prompts = [f"{text}{item.query}{task.delimiter}{choice}" for choice in item.choices]
         elif isinstance(item, Schema):
@@ -269,7 +271,9 @@ def test_batches_of_shared_prefixes_give_the_losses_of_one_sequence_at_a_time(
         asked = asked_items(len(task.items), None)
         questions = ask(vocab, task, asked, range(len(asked)), seq_len=SEQ_LEN)
         rows = make_rows(questions, SEQ_LEN)
-        wanted = [pair for _, prompts, item in naive_prompts(task) for pair in naive_losses(model, vocab, prompts, item)]
+        wanted = [
+            pair for _, prompts, item in naive_prompts(task) for pair in naive_losses(model, vocab, prompts, item)
+        ]
         n_rows, n_sequences = n_rows + len(rows), n_sequences + len(wanted)
         for batch_size in (1, 3, 16):
             with torch.inference_mode():

@@ -21,10 +21,10 @@ def simulated(drawing: np.random.Generator, n_items: int) -> tuple[list[TaskScor
     """Two checkpoints over three tasks: items differ in difficulty, and the second is better by 0, 0.05 and 0.1."""
     before, after = [], []
     for i, (baseline, gain) in enumerate(((0.0, 0.0), (0.25, 0.05), (0.5, 0.1))):
-        ease_N, luck_N = drawing.uniform(0.2, 0.8, n_items), drawing.random(n_items)
-        also_N = np.where(drawing.random(n_items) < 0.7, luck_N, drawing.random(n_items))
-        before.append(score(f"t{i}", luck_N < ease_N, baseline))
-        after.append(score(f"t{i}", also_N < ease_N + gain, baseline))
+        ease, luck = drawing.uniform(0.2, 0.8, n_items), drawing.random(n_items)
+        also = np.where(drawing.random(n_items) < 0.7, luck, drawing.random(n_items))
+        before.append(score(f"t{i}", luck < ease, baseline))
+        after.append(score(f"t{i}", also < ease + gain, baseline))
     return before, after
 
 

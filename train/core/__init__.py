@@ -1,4 +1,4 @@
-"""CORE (DCLM, Li et al. 2024): 22 tasks with a few examples each, one number from -1 to 1; chance is 0, GPT-2 XL 0.2565.
+"""CORE (DCLM, Li et al. 2024): 22 tasks, and one number for all: chance is 0, GPT-2 XL 0.2565, all right 1.
 
 In:  a model, its vocabulary, a bundle of tasks. Out: a `TaskScore` for each task, and their records.
 Holds: prompts, spans and scores are those of nanochat's `core_eval.py`, the field's reference; what a model answers
