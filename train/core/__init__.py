@@ -7,6 +7,6 @@ scores = judge_core(model, vocab, bundle, ranks, seq_len=2048, max_per_task=500)
 """
 
 from train.core.judge import check_core, judge_core
-from train.core.scores import TaskScore, core_mean, core_records, shown
+from train.core.scores import CORE_SUITE, CORE_TASK, TaskScore, core_mean, core_records, shown
 
-__all__ = ["TaskScore", "check_core", "core_mean", "core_records", "judge_core", "shown"]
+__all__ = ["CORE_SUITE", "CORE_TASK", "TaskScore", "check_core", "core_mean", "core_records", "judge_core", "shown"]
