@@ -79,7 +79,9 @@ def evaluate_core(
     return Core(scores=tuple(scores), records=records)
 
 
-def known_outcomes(paths: Paths, opened: Opened, bundle: Bundle, ranks: Ranks, *, max_per_task: int | None) -> Outcomes | None:
+def known_outcomes(
+    paths: Paths, opened: Opened, bundle: Bundle, ranks: Ranks, *, max_per_task: int | None
+) -> Outcomes | None:
     """What these weights answered before, as the first rank finds it."""
     found = read_outcomes(paths, opened, bundle, max_per_task=max_per_task) if ranks.is_first else None
     return ranks.gather(found)[0]

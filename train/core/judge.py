@@ -89,9 +89,7 @@ def _right(
     return tuple(right), tuple(notes)
 
 
-def _chunks(
-    vocab: Vocab, task: Task, asked: Sequence[int], places: range, seq_len: int
-) -> Iterator[list[Question]]:
+def _chunks(vocab: Vocab, task: Task, asked: Sequence[int], places: range, seq_len: int) -> Iterator[list[Question]]:
     make = partial(ask, vocab, task, asked, seq_len=seq_len)
     for first in range(0, len(places), _CHUNK_ITEMS):
         yield make(places[first : first + _CHUNK_ITEMS])
