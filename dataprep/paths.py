@@ -35,6 +35,11 @@ class Paths:
         return self.data / "sources" / f"{source}.json"
 
     @property
+    def bundles(self) -> Path:
+        """Evaluation bundles, `<name>.zip` with the receipt `<name>.json`."""
+        return self.data / "bundles"
+
+    @property
     def vocab(self) -> Path:
         """Ranks and their receipts."""
         return self.data / "vocab"
@@ -67,6 +72,10 @@ class Paths:
     def plans(self) -> Path:
         """`<recipe>.parquet`, one per recipe."""
         return self.manifests / "plans"
+
+    def contamination(self, recipe: str, bundle_sha256: str) -> Path:
+        """Which items of a bundle occur in a recipe's plan."""
+        return self.manifests / "contamination" / f"{recipe}-{bundle_sha256[:12]}.json"
 
     @property
     def runs(self) -> Path:

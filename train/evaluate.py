@@ -1,6 +1,6 @@
 """Evaluate: what a run's weights can do, or whether two checkpoints differ by more than noise. A verb.
 
-In:  RUN[@STEP], the newest weights if no step is named; for CORE a bundle (python -m dataprep.fetch --source core-eval).
+In:  RUN[@STEP], the newest weights if no step is named; for CORE a bundle (dataprep.fetch --source core-eval).
 Out: tables, or exact JSON; the scores among the run's findings, which item was right in runs/<run>/evaluations/.
 Holds: what is printed was computed now, or is of the same weights, items and rules; more ranks change the time only.
 Run: python -m train.evaluate --run demo    torchrun --standalone --nproc_per_node=2 -m train.evaluate --run demo

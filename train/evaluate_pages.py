@@ -5,6 +5,8 @@ Holds: each suite's records are kept as soon as it is done: what ends a later on
 """
 
 import argparse
+import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -46,7 +48,7 @@ def evaluate_page(args: argparse.Namespace) -> int:
     paths = find_paths()
     with joined(args.device) as ranks:
         bundle = ranks.agree(partial(_find_bundle, paths, args, wanted="core" in (args.suite or ())))
-        opened = open_together(paths, ranks, *args.run)
+        opened = _open(paths, ranks, args, args.run)
         task = Task(paths=paths, opened=opened, bundle=bundle, ranks=ranks, args=args)
         task.say(f"{opened.label}: {opened.checkpoint.cursor.tokens_done:,} tokens in the weights, on {ranks.hardware}")
         records: list[Record] = []
@@ -67,7 +69,7 @@ def compare_page(args: argparse.Namespace) -> int:
     paths = find_paths()
     with joined(args.device) as ranks:
         bundle = ranks.agree(partial(_find_bundle, paths, args, wanted=False))
-        before, after = (_outcomes(paths, ranks, bundle, args, *which) for which in args.compare)
+        before, after = (_outcomes(paths, ranks, bundle, args, which) for which in args.compare)
         differences = ranks.agree(lambda: compare_outcomes(before, after))
         if ranks.is_first and args.json:
             asked = {"before": before.label, "after": after.label, "bundle_sha256": before.bundle_sha256}
@@ -122,16 +124,22 @@ _FETCH = "python -m dataprep.fetch --source core-eval"
 
 def _find_bundle(paths: Paths, args: argparse.Namespace, *, wanted: bool) -> Bundle | None:
     """The bundle named, or the one fetched; None where none is there and none is wanted."""
-    fetched = paths.root / "data" / "bundles" / "core-eval.zip"
+    fetched = paths.bundles / "core-eval.zip"
     file = args.bundle or fetched
     return open_bundle(file) if args.bundle or wanted or fetched.exists() else None
 
 
+def _open(paths: Paths, ranks: Ranks, args: argparse.Namespace, which: tuple[str, int | None]) -> Opened:
+    """RUN[@STEP] on every rank. What is said of skipped checkpoints must not stand in JSON."""
+    with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
+        return open_together(paths, ranks, *which)
+
+
 def _outcomes(
-    paths: Paths, ranks: Ranks, bundle: Bundle | None, args: argparse.Namespace, run: str, step: int | None
+    paths: Paths, ranks: Ranks, bundle: Bundle | None, args: argparse.Namespace, which: tuple[str, int | None]
 ) -> Outcomes:
     """One checkpoint's answers: as they were kept, or asked for now."""
-    opened = open_together(paths, ranks, run, step)
+    opened = _open(paths, ranks, args, which)
     if bundle is None:
         return ranks.agree(lambda: _kept(paths, opened, args.max_per_task))
     known = known_outcomes(paths, opened, bundle, ranks, max_per_task=args.max_per_task)

@@ -7,12 +7,9 @@ Holds: heldout, CORE and samples are the trainer's own, by the same functions; n
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from dataprep.bundle import Bundle
 from dataprep.ledger import Record
 from dataprep.paths import Paths
-from dataprep.quantity import at_step
 from dataprep.recipe import load_recipe
 from train.core import TaskScore, core_records, judge_core
 from train.core.outcomes import Outcomes, keep_outcomes, read_outcomes

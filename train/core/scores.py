@@ -8,8 +8,8 @@ Rules: centered = (accuracy - b) / (1 - b), where b is what guessing gets; CORE 
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,6 +68,17 @@ def core_mean(scores: Sequence[TaskScore]) -> Estimate:
         value=float(np.mean([part.value for part in parts])),
         stderr=math.hypot(*errors) / len(parts) if len(errors) == len(parts) else None,
     )
+
+
+def without_items(scores: Sequence[TaskScore], left_out: Mapping[str, Collection[int]]) -> list[TaskScore]:
+    """The scores over the items that are not left out, by task; a task of which nothing stays is left out too."""
+    kept = []
+    for score in scores:
+        pairs = [pair for pair in zip(score.items, score.right, strict=True) if pair[0] not in left_out[score.label]]
+        if pairs:
+            items, right = zip(*pairs, strict=True)
+            kept.append(replace(score, items=items, right=right))
+    return kept
 
 
 def core_records(

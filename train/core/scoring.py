@@ -48,8 +48,10 @@ class Foreteller(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceScores:
-    """By sequence: mean loss over its span (infinite where that is empty), whether every token of it was the
-    likeliest, and by how much it was, or was not, at the closest."""
+    """By sequence: `losses` are means over spans, infinite where one is empty; `is_likeliest` says it of every token.
+
+    `margins`: by how much a target's logit was above the best other one, or below it, where that is closest to turning.
+    """
 
     losses: np.ndarray
     is_likeliest: np.ndarray
