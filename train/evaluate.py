@@ -40,6 +40,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--suite", type=_suites, help="of heldout,core,samples (default: all; core where a bundle is held)"
     )
     parser.add_argument("--bundle", type=Path, metavar="PATH", help="a folder or zip (default: the one fetched)")
+    parser.add_argument("--prompts", metavar="FILE", help="for samples (default: those the run was trained with)")
     parser.add_argument("--max-per-task", type=quantity.count, metavar="N", help="items of each task (default: all)")
     parser.add_argument(
         "--batch-size", type=quantity.count, default=_BATCH_SIZE, metavar="N", help=f"rows at once ({_BATCH_SIZE})"

@@ -17,7 +17,7 @@ from dataprep.bundle import Bundle
 from dataprep.ledger import Record
 from train.checkpoint import Cursor
 
-CORE_SUITE, ACCURACY_SUITE, CORE_TASK = "core", "core-accuracy", "CORE"
+CORE_SUITE, ACCURACY_SUITE, CLEAN_SUITE, CORE_TASK = "core", "core-accuracy", "core-clean", "CORE"
 GPT2_XL = 0.2565  # its CORE, as the reference prints it beside its own
 
 
@@ -74,7 +74,9 @@ def without_items(scores: Sequence[TaskScore], left_out: Mapping[str, Collection
     """The scores over the items that are not left out, by task; a task of which nothing stays is left out too."""
     kept = []
     for score in scores:
-        pairs = [pair for pair in zip(score.items, score.right, strict=True) if pair[0] not in left_out[score.label]]
+        pairs = [
+            pair for pair in zip(score.items, score.right, strict=True) if pair[0] not in left_out.get(score.label, ())
+        ]
         if pairs:
             items, right = zip(*pairs, strict=True)
             kept.append(replace(score, items=items, right=right))
@@ -97,6 +99,13 @@ def core_records(
         {**where, "suite": suite, "task": task, "n": n, "value": of.value, "stderr": of.stderr, **how}
         for suite, task, n, of in parts
     ]
+
+
+def clean_record(of_all: Record, clean: Sequence[TaskScore]) -> Record:
+    """CORE's record once more, over the items that no plan holds."""
+    mean = core_mean(clean)
+    n_items = sum(score.n for score in clean)
+    return of_all | {"suite": CLEAN_SUITE, "n": n_items, "value": mean.value, "stderr": mean.stderr}
 
 
 def shown(step: int, scores: Sequence[TaskScore]) -> str:
