@@ -15,18 +15,14 @@ from train.core import TaskScore, core_mean
 from train.core.compare import Difference
 from train.core.scores import GPT2_XL, with_error
 from train.evaluation import Core
-from train.validate import Ratio, Score
+from train.validate import Score
 
 _SHOWN_CHARACTERS = 80
 
 
 def held_out_table(scores: Sequence[Score]) -> str:
     """A line per source."""
-
-    def shown(of: Ratio) -> str:
-        return f"{of.value:.4f}" if of.stderr is None else f"{of.value:.4f} ± {of.stderr:.4f}"
-
-    rows = [(score.source, score.n_rows, shown(score.loss), shown(score.bits_per_byte)) for score in scores]
+    rows = [(score.source, score.n_rows, with_error(score.loss), with_error(score.bits_per_byte)) for score in scores]
     return table(["held out", "rows", "loss ±", "bits per byte ±"], rows)
 
 

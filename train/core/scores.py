@@ -16,6 +16,7 @@ import numpy as np
 from dataprep.bundle import Bundle
 from dataprep.ledger import Record
 from train.checkpoint import Cursor
+from train.validate import Ratio
 
 CORE_SUITE, ACCURACY_SUITE, CLEAN_SUITE, CORE_TASK = "core", "core-accuracy", "core-clean", "CORE"
 GPT2_XL = 0.2565  # its CORE, as the reference prints it beside its own
@@ -115,6 +116,6 @@ def shown(step: int, scores: Sequence[TaskScore]) -> str:
     return f"core step {step} | CORE {with_error(mean)} of {len(scores)} tasks, {items:,} items (GPT-2 XL {GPT2_XL})"
 
 
-def with_error(of: Estimate) -> str:
+def with_error(of: Estimate | Ratio) -> str:
     """A figure as a person reads it: 0.2565 ± 0.0080."""
     return f"{of.value:.4f}" if of.stderr is None else f"{of.value:.4f} ± {of.stderr:.4f}"
