@@ -61,7 +61,7 @@ def evaluate_page(args: argparse.Namespace) -> int:
         if ranks.is_first and args.json:
             print_json(_where(opened) | {"records": records})
         elif ranks.is_first:
-            print_next(f"python -m train.evaluate --compare {opened.run}@STEP {opened.label}" if bundle else _FETCH)
+            print_next("python -m dataprep.index; " + _ABILITY if bundle else _FETCH)
     return 0
 
 
@@ -115,6 +115,8 @@ def _samples(task: Task) -> tuple[str, list[Record]]:
     if made:
         task.say(f"\n{samples_table(made)}")
         task.say(shown_facts(task.opened.checkpoint.cursor.step, prompts, right_facts(made), {}))
+    if not prompts.asked(chat=False):
+        task.say("note: this run asks no prompts; --prompts FILE asks some")
     return "sample", made
 
 
@@ -123,6 +125,7 @@ _SUITES: dict[str, Callable[[Task], tuple[str, list[Record]]]] = {
     "core": _core,
     "samples": _samples,
 }
+_ABILITY = "python -m dataprep.sql --file manifests/queries/ability_by_tokens.sql"
 _FETCH = "python -m dataprep.fetch --source core-eval"
 
 

@@ -81,7 +81,8 @@ def test_core_answers_do_not_depend_on_batch_size_or_ranks(demo: Path, capsys: p
     assert asked("--run", "demo", *CORE, *bundle, "--batch-size", "16") == 0
     assert kept(demo) == {name: one}
     shutil.rmtree(demo / "runs/demo/evaluations")
-    done = start("-m", "train.evaluate", "--run", "demo", *CORE, *bundle, "--json", ranks=2)
+    asked_by_torchrun = ("-m", "train.evaluate", "--run-name", "demo", *CORE, *bundle, "--json")
+    done = start("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *asked_by_torchrun)
     assert done.returncode == 0, done.stderr
     assert kept(demo) == {name: one}
     told = json.loads(done.stdout)
