@@ -102,15 +102,19 @@ class GPT(nn.Module):
                 x_BTD = block(x_BTD, view)
             return F.linear(self.final_norm(x_BTD[:, -1]), self.head_weight).float()
 
+    def hidden(self, inputs_BT: Tensor, view: View) -> Tensor:
+        """Normalised hidden_BTD of positions that see what `view` shows; the head foretells from them."""
+        x_BTD = self.embedding(inputs_BT)
+        for block in self.blocks:
+            x_BTD = block(x_BTD, view)
+        return self.final_norm(x_BTD)
+
     def _hidden(self, inputs_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
         if documents_BT is None:
             view = causal_view(self.cos_TE, self.sin_TE, inputs_BT.shape[1])
         else:
             view = document_view(self.cos_TE, self.sin_TE, documents_BT, varlen=self.varlen)
-        x_BTD = self.embedding(inputs_BT)
-        for block in self.blocks:
-            x_BTD = block(x_BTD, view)
-        return self.final_norm(x_BTD)
+        return self.hidden(inputs_BT, view)
 
     def _initialise(self, n_layers: int) -> None:
         for name, weight in self.named_parameters():
