@@ -126,7 +126,7 @@ def test_two_answers_are_shown_of_the_kind_that_the_model_is_made_for(vocab: Voc
     assert right_facts(records) == {PARIS.ask: True, LEGS.ask: False}
 
 
-def test_the_shipped_prompts_are_sound_and_fit_a_small_context(vocab: Vocab) -> None:
+def test_the_shipped_prompts_are_sound() -> None:
     prompts = read_prompts(None)
     assert (len(prompts.openings), len(prompts.facts)) == (10, 30)
     assert sum("Python" in fact.ask for fact in prompts.facts) >= 3
@@ -164,7 +164,7 @@ def test_a_file_of_ones_own_is_taken_and_one_answer_may_stand_without_brackets(t
 def test_a_file_that_cannot_be_meant_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(text)
-    with pytest.raises(UsageError, match=said) as refusal:
+    with pytest.raises(UsageError, match=f"(?s){said}") as refusal:
         read_prompts(str(file))
     assert str(refusal.value).startswith("error: mine.toml ")
     assert len(str(refusal.value).splitlines()) == 3
