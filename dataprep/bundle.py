@@ -138,7 +138,7 @@ def _task(files: BundleFiles, entry: Any, baselines: Mapping[str, float], path: 
     where = f"task {label!r} of {path}"
     kind, file, shots = entry.get("icl_task_type"), entry.get("dataset_uri"), entry.get("num_fewshot")
     delimiter = entry.get("continuation_delimiter", _DELIMITER)
-    if kind not in _READERS:
+    if not isinstance(kind, str) or kind not in _READERS:
         _refuse(where, seen=f"icl_task_type {kind!r}", wanted="one of " + ", ".join(_READERS))
     if not isinstance(file, str) or not file:
         _refuse(where, seen=f"dataset_uri {file!r}", wanted=f"a file below {DATA_FOLDER}/")

@@ -1,7 +1,7 @@
 """Contaminated: which items of a bundle occur in a recipe's plan, kept beside the recipes, and read by evaluation.
 
 In:  what `python -m dataprep.contamination` found. Out: manifests/contamination/<recipe>-<bundle sha256[:12]>.json.
-Holds: a record counts only for the very recipe and bundle that it names by sha256: a recipe packed anew was not checked.
+Holds: a record counts only for the recipe and the bundle whose sha256 it names: a recipe packed anew was not checked.
 A run has the recipes of its whole ancestry in its weights; its items are the union over all of them. Of each the
 whole plan counts, also rows that the run did not reach: the checked share is never too small.
 

@@ -14,6 +14,7 @@ from argparse import Namespace
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from dataprep.bundle import Bundle, open_bundle
 from dataprep.console import Progress, print_json, print_next, table
@@ -98,7 +99,7 @@ def _vocab(paths: Paths, recipe: Recipe) -> Vocab:
 
 def _print(found: Contamination, kept: str, n_listed: int) -> None:
     counts = Counter(item.task for item in found.found)
-    tasks = [(task.task, task.items, task.not_judged, counts[task.task]) for task in found.tasks]
+    tasks: list[tuple[Any, ...]] = [(task.task, task.items, task.not_judged, counts[task.task]) for task in found.tasks]
     tasks.append(("all", *(sum(column) for column in list(zip(*tasks, strict=True))[1:])))
     rows = [(*task, f"{task[3] / task[1]:.1%}") for task in tasks]
     print(

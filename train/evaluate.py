@@ -3,7 +3,8 @@
 In:  RUN[@STEP], the newest weights if no step is named; for CORE a bundle (dataprep.fetch --source core-eval).
 Out: tables, or exact JSON; the scores among the run's findings, which item was right in runs/<run>/evaluations/.
 Holds: what is printed was computed now, or is of the same weights, items and rules; more ranks change the time only.
-Run: python -m train.evaluate --run demo    torchrun --standalone --nproc_per_node=2 -m train.evaluate --run demo
+Run: python -m train.evaluate --run demo
+     torchrun --standalone --nproc_per_node=2 -m train.evaluate --run-name demo
      python -m train.evaluate --compare demo@500 demo
 """
 
@@ -28,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m train.evaluate", description="Judge a run's weights, or compare two checkpoints.")
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--run", type=quantity.run_at_step, metavar="RUN[@STEP]", help="whose weights")
+    named = "whose weights; torchrun takes --run for a flag of its own, and --run-name for ours"
+    which.add_argument("--run", "--run-name", type=quantity.run_at_step, metavar="RUN[@STEP]", help=named)
     which.add_argument(
         "--compare",
         type=quantity.run_at_step,
@@ -40,6 +42,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--suite", type=_suites, help="of heldout,core,samples (default: all; core where a bundle is held)"
     )
     parser.add_argument("--bundle", type=Path, metavar="PATH", help="a folder or zip (default: the one fetched)")
+    parser.add_argument("--prompts", metavar="FILE", help="for samples (default: those the run was trained with)")
     parser.add_argument("--max-per-task", type=quantity.count, metavar="N", help="items of each task (default: all)")
     parser.add_argument(
         "--batch-size", type=quantity.count, default=_BATCH_SIZE, metavar="N", help=f"rows at once ({_BATCH_SIZE})"

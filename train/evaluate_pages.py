@@ -1,4 +1,4 @@
-"""The pages of `python -m train.evaluate`: what is judged, in which order, and how it reads.
+"""The pages of `python -m train.evaluate`: what is judged, and in which order.
 
 In:  the parsed command line. Out: tables or JSON on the first rank's stdout; findings and outcomes on the disk.
 Holds: each suite's records are kept as soon as it is done: what ends a later one costs no earlier one.
@@ -7,23 +7,24 @@ Holds: each suite's records are kept as soon as it is done: what ends a later on
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dataprep.bundle import Bundle, open_bundle
-from dataprep.console import print_json, print_next, table
+from dataprep.console import print_json, print_next
 from dataprep.errors import UsageError
 from dataprep.ledger import Record
 from dataprep.paths import Paths, find_paths
-from train.core.compare import Difference, compare_outcomes
+from train.core.compare import compare_outcomes
 from train.core.outcomes import Outcomes, kept_outcomes
-from train.core.scores import GPT2_XL, TaskScore, core_mean, with_error
+from train.evaluate_tables import compared, core_table, held_out_table, samples_table, seen_lines
 from train.evaluation import evaluate_core, evaluate_held_out, evaluate_samples, known_outcomes, open_together
 from train.findings import record_findings
+from train.prompts import read_prompts, right_facts, shown_facts
 from train.ranks import Ranks, joined
-from train.validate import Ratio, Score
 from train.weights import Opened
 
 
@@ -60,7 +61,7 @@ def evaluate_page(args: argparse.Namespace) -> int:
         if ranks.is_first and args.json:
             print_json(_where(opened) | {"records": records})
         elif ranks.is_first:
-            print_next(f"python -m train.evaluate --compare {opened.run}@STEP {opened.label}" if bundle else _FETCH)
+            print_next("python -m dataprep.index; " + _ABILITY if bundle else _FETCH)
     return 0
 
 
@@ -76,7 +77,7 @@ def compare_page(args: argparse.Namespace) -> int:
             parts = [asdict(of) | {"delta": of.delta, "verdict": of.verdict} for of in differences]
             print_json(asked | {"max_per_task": before.max_per_task, "differences": parts})
         elif ranks.is_first:
-            print(_compared(before.label, after.label, differences))
+            print(compared(before.label, after.label, differences))
             print_next(f"python -m train.evaluate --run {after.label} --suite samples")
     return 0
 
@@ -87,7 +88,7 @@ def compare_page(args: argparse.Namespace) -> int:
 def _held_out(task: Task) -> tuple[str, list[Record]]:
     made = evaluate_held_out(task.paths, task.opened, task.ranks, batch_size=task.args.batch_size)
     if made.scores:
-        task.say(f"\n{_held_out_table(made.scores)}")
+        task.say(f"\n{held_out_table(made.scores)}")
     for note in made.notes:
         task.say(f"note: {note}")
     return "eval", made.records
@@ -97,17 +98,25 @@ def _core(task: Task) -> tuple[str, list[Record]]:
     assert task.bundle, "asked for by name it is there, or refused"
     how = {"max_per_task": task.args.max_per_task, "batch_size": task.args.batch_size}
     made = evaluate_core(task.paths, task.opened, task.bundle, task.ranks, say=task.say, **how)
-    task.say(f"\n{_core_table(made.scores)}")
+    task.say(f"\n{core_table(made.scores)}")
     for score in made.scores:
         for note in score.notes:
             task.say(f"note: {score.label}: {note}")
+    for line in seen_lines(made, task.args.bundle or task.paths.shown(_fetched(task.paths))):
+        task.say(line)
     return "eval", made.records
 
 
 def _samples(task: Task) -> tuple[str, list[Record]]:
-    made = task.ranks.agree(lambda: evaluate_samples(task.paths, task.opened) if task.ranks.is_first else [])
-    for record in made:
-        task.say(f"{record['prompt']!r} → {record['completion']!r}")
+    file = task.args.prompts or task.opened.start.get("routine", {}).get("prompts")
+    prompts = task.ranks.agree(lambda: read_prompts(file))
+    first = task.ranks.is_first  # an answer takes a token after the other, and there are few of them
+    made = task.ranks.agree(lambda: evaluate_samples(task.paths, task.opened, prompts) if first else [])
+    if made:
+        task.say(f"\n{samples_table(made)}")
+        task.say(shown_facts(task.opened.checkpoint.cursor.step, prompts, right_facts(made), {}))
+    if not prompts.asked(chat=False):
+        task.say("note: this run asks no prompts; --prompts FILE asks some")
     return "sample", made
 
 
@@ -116,6 +125,7 @@ _SUITES: dict[str, Callable[[Task], tuple[str, list[Record]]]] = {
     "core": _core,
     "samples": _samples,
 }
+_ABILITY = "python -m dataprep.sql --file manifests/queries/ability_by_tokens.sql"
 _FETCH = "python -m dataprep.fetch --source core-eval"
 
 
@@ -124,9 +134,12 @@ _FETCH = "python -m dataprep.fetch --source core-eval"
 
 def _find_bundle(paths: Paths, args: argparse.Namespace, *, wanted: bool) -> Bundle | None:
     """The bundle named, or the one fetched; None where none is there and none is wanted."""
-    fetched = paths.bundles / "core-eval.zip"
-    file = args.bundle or fetched
-    return open_bundle(file) if args.bundle or wanted or fetched.exists() else None
+    file = args.bundle or _fetched(paths)
+    return open_bundle(file) if args.bundle or wanted or file.exists() else None
+
+
+def _fetched(paths: Paths) -> Path:
+    return paths.bundles / "core-eval.zip"
 
 
 def _open(paths: Paths, ranks: Ranks, args: argparse.Namespace, which: tuple[str, int | None]) -> Opened:
@@ -166,41 +179,6 @@ def _kept(paths: Paths, opened: Opened, max_per_task: int | None) -> Outcomes:
         wanted="a bundle of tasks",
         fix=_FETCH,
     )
-
-
-# ---- how it reads
-
-
-def _held_out_table(scores: Sequence[Score]) -> str:
-    def shown(of: Ratio) -> str:
-        return f"{of.value:.4f}" if of.stderr is None else f"{of.value:.4f} ± {of.stderr:.4f}"
-
-    rows = [(score.source, score.n_rows, shown(score.loss), shown(score.bits_per_byte)) for score in scores]
-    return table(["held out", "rows", "loss ±", "bits per byte ±"], rows)
-
-
-def _core_table(scores: Sequence[TaskScore]) -> str:
-    rows: list[list[Any]] = [
-        [score.label, score.n_shots, score.n, with_error(score.accuracy), with_error(score.centered)]
-        for score in scores
-    ]
-    rows.append(["CORE", None, sum(score.n for score in scores), "", with_error(core_mean(scores))])
-    return f"{table(['task', 'shots', 'n', 'accuracy ±', 'centered ±'], rows)}\nGPT-2 XL's CORE is {GPT2_XL}"
-
-
-def _compared(before: str, after: str, differences: Sequence[Difference]) -> str:
-    rows = [
-        [of.task, of.n, f"{of.before:.4f}", f"{of.after:.4f}", f"{of.delta:+.4f}", _interval(of), of.verdict]
-        for of in differences
-    ]
-    core = differences[-1]
-    header = ["centered", "n", before, after, "delta", "95 %", "verdict"]
-    said = f"CORE from {before} to {after}: {core.delta:+.4f}, 95 % {_interval(core)}: {core.verdict}"
-    return f"{table(header, rows)}\n{said}"
-
-
-def _interval(of: Difference) -> str:
-    return f"{of.low:+.4f} to {of.high:+.4f}"
 
 
 def _where(opened: Opened) -> dict[str, Any]:

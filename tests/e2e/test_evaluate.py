@@ -10,7 +10,12 @@ import pytest
 from bundle_maker import write_bundle, zip_bundle
 from training import here, records, settle, start
 
+from dataprep.bundle import open_bundle
+from dataprep.contaminated import Contamination, TaskCount, publish_contamination
 from dataprep.errors import DataError, UsageError
+from dataprep.judging import FoundItem
+from dataprep.paths import Paths
+from dataprep.recipe import load_recipe
 from train import evaluate, evaluate_pages
 
 CORE = ("--suite", "core", "--device", "cpu")
@@ -76,7 +81,8 @@ def test_core_answers_do_not_depend_on_batch_size_or_ranks(demo: Path, capsys: p
     assert asked("--run", "demo", *CORE, *bundle, "--batch-size", "16") == 0
     assert kept(demo) == {name: one}
     shutil.rmtree(demo / "runs/demo/evaluations")
-    done = start("-m", "train.evaluate", "--run", "demo", *CORE, *bundle, "--json", ranks=2)
+    asked_by_torchrun = ("-m", "train.evaluate", "--run-name", "demo", *CORE, *bundle, "--json")
+    done = start("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *asked_by_torchrun)
     assert done.returncode == 0, done.stderr
     assert kept(demo) == {name: one}
     told = json.loads(done.stdout)
@@ -139,6 +145,63 @@ def test_what_cannot_be_asked_is_refused_with_the_command_that_mends_it(demo: Pa
     for flags in (("--suite", "all", "--run", "demo"), ("--compare", "demo", "demo", "--suite", "core"), ()):
         with pytest.raises(SystemExit, match="2"):
             asked(*flags)
+
+
+def test_core_without_the_items_in_the_plans_is_told_or_how_to_know_it(
+    demo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, bundle = Paths(root=demo), open_bundle(demo.parent / "small.zip")
+    flags = ("--run", "demo", *CORE, "--bundle", str(demo.parent / "small.zip"))
+    assert asked(*flags) == 0
+    note = f"python -m dataprep.contamination --bundle {demo.parent / 'small.zip'} --recipe mix"
+    assert note in capsys.readouterr().out
+    assert len(findings(demo)) == 11
+    out = {"trophies": range(3, 8), "long_stories": range(4)}
+    found = Contamination(
+        recipe="mix",
+        recipe_sha256=load_recipe(paths, "mix").sha256,
+        bundle=bundle.name,
+        bundle_sha256=bundle.sha256,
+        n=13,
+        tokens=1,
+        tasks=tuple(TaskCount(task=task.label, items=len(task.items), not_judged=0) for task in bundle.tasks),
+        found=tuple(
+            FoundItem(task=task, item=item, n_grams=1, n_matched=1, documents=())
+            for task, items in out.items()
+            for item in items
+        ),
+    )
+    publish_contamination(paths, found)
+    assert asked(*flags, "--json") == 0
+    paths.contamination("mix", bundle.sha256).unlink()
+    *told, clean = json.loads(capsys.readouterr().out)["records"]
+    [kept_value] = kept(demo).values()
+    centered = []
+    for task in kept_value["tasks"][:4]:  # nothing is left of long_stories
+        right = [
+            r == "1" for i, r in zip(task["items"], task["right"], strict=True) if i not in out.get(task["label"], ())
+        ]
+        centered.append((sum(right) / len(right) - task["baseline"]) / (1 - task["baseline"]))
+    assert (clean["suite"], clean["task"], clean["n"]) == ("core-clean", "CORE", 38 - 5 - 4)
+    assert clean["value"] == pytest.approx(sum(centered) / 4)
+    assert clean["value"] != told[-1]["value"]
+
+
+def test_samples_are_those_of_the_prompts_and_land_among_the_findings(
+    demo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = demo.parent / "mine.toml"
+    prompts.write_text('openings = ["the mill"]\nfacts = [{ask = "One and", question = "Which?", expect = "two"}]\n')
+    assert asked("--run", "demo@3", "--suite", "samples", "--prompts", str(prompts), "--device", "cpu") == 0
+    printed = capsys.readouterr().out
+    assert "facts step 3 | " in printed
+    found = [(r["kind"], r["step"], r["prompt"], r["temperature"], r["expected"]) for r in findings(demo)]
+    assert found == [
+        ("sample", 3, "the mill", 0.0, None),
+        ("sample", 3, "One and", 0.0, "two"),
+        ("sample", 3, "the mill", 0.8, None),
+        ("sample", 3, "One and", 0.8, "two"),
+    ]
 
 
 def test_different_questions_are_not_compared(demo: Path) -> None:

@@ -83,6 +83,14 @@ class Bigrams:
         return F.one_hot(inputs, self.n_ids).float()
 
 
+class Rounding(Bigrams):
+    """The same, but for an error of 1e-5 after every "y" that is not computed in a row alone."""
+
+    def hidden(self, inputs: torch.Tensor, view: View) -> torch.Tensor:
+        alone = len(inputs) == 1 and view.mask_B1TT is None
+        return super().hidden(inputs, view) * (1 + (0 if alone else 1e-5) * (inputs == ord("y")))[..., None]
+
+
 # ---- prompts
 
 
@@ -215,6 +223,14 @@ def test_equal_choices_go_to_the_first_and_one_that_another_begins_with_is_never
             {0: False, 1: True},
         ]
         assert scores[1].notes == ("2 items have a choice that another begins with: it is never chosen",)
+
+
+def test_what_rounding_could_turn_is_asked_again_alone(vocab: Vocab, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Rounding(vocab, {("x", "a"): 0.5, ("y", "a"): 0.5})
+    tied = task_of(MultipleChoice("Q", ("xa", "ya"), 0))
+    assert judge_core(model, vocab, bundle_of(tied), ALONE, seq_len=SEQ_LEN)[0].right == (True,)
+    monkeypatch.setitem(scoring._NEAR, "cpu", 0.0)
+    assert judge_core(model, vocab, bundle_of(tied), ALONE, seq_len=SEQ_LEN)[0].right == (False,)
 
 
 def naive_prompts(task: Task) -> Iterator[tuple[int, list[str], Any]]:

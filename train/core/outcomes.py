@@ -95,5 +95,6 @@ def _written(score: TaskScore) -> dict[str, Any]:
 
 
 def _score(task: dict[str, Any]) -> TaskScore:
-    lists = {key: tuple(task[key]) for key in ("items", "notes")}
-    return TaskScore(**task | lists | {"right": tuple(letter == "1" for letter in task["right"])})
+    right = tuple(letter == "1" for letter in task["right"])
+    made: dict[str, Any] = {**task, "items": tuple(task["items"]), "notes": tuple(task["notes"]), "right": right}
+    return TaskScore(**made)

@@ -16,8 +16,9 @@ import numpy as np
 from dataprep.bundle import Bundle
 from dataprep.ledger import Record
 from train.checkpoint import Cursor
+from train.validate import Ratio
 
-CORE_SUITE, ACCURACY_SUITE, CORE_TASK = "core", "core-accuracy", "CORE"
+CORE_SUITE, ACCURACY_SUITE, CLEAN_SUITE, CORE_TASK = "core", "core-accuracy", "core-clean", "CORE"
 GPT2_XL = 0.2565  # its CORE, as the reference prints it beside its own
 
 
@@ -74,7 +75,9 @@ def without_items(scores: Sequence[TaskScore], left_out: Mapping[str, Collection
     """The scores over the items that are not left out, by task; a task of which nothing stays is left out too."""
     kept = []
     for score in scores:
-        pairs = [pair for pair in zip(score.items, score.right, strict=True) if pair[0] not in left_out[score.label]]
+        pairs = [
+            pair for pair in zip(score.items, score.right, strict=True) if pair[0] not in left_out.get(score.label, ())
+        ]
         if pairs:
             items, right = zip(*pairs, strict=True)
             kept.append(replace(score, items=items, right=right))
@@ -99,6 +102,13 @@ def core_records(
     ]
 
 
+def clean_record(of_all: Record, clean: Sequence[TaskScore]) -> Record:
+    """CORE's record once more, over the items that no plan holds."""
+    mean = core_mean(clean)
+    n_items = sum(score.n for score in clean)
+    return of_all | {"suite": CLEAN_SUITE, "n": n_items, "value": mean.value, "stderr": mean.stderr}
+
+
 def shown(step: int, scores: Sequence[TaskScore]) -> str:
     """A line for whoever watches a run."""
     mean = core_mean(scores)
@@ -106,6 +116,6 @@ def shown(step: int, scores: Sequence[TaskScore]) -> str:
     return f"core step {step} | CORE {with_error(mean)} of {len(scores)} tasks, {items:,} items (GPT-2 XL {GPT2_XL})"
 
 
-def with_error(of: Estimate) -> str:
+def with_error(of: Estimate | Ratio) -> str:
     """A figure as a person reads it: 0.2565 ± 0.0080."""
     return f"{of.value:.4f}" if of.stderr is None else f"{of.value:.4f} ± {of.stderr:.4f}"
