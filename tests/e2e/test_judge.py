@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from bundle_maker import write_bundle
+from masked import publish_variant, write_mask
 from training import by_name, here, journal_of, losses, main, records, weights
 
 from dataprep import manifest
@@ -139,6 +140,18 @@ def test_two_ranks_say_what_one_says_and_a_run_remembers_what_it_is_asked(root: 
     routine = records(root, "two", "start")[-1]["routine"]
     assert routine["prompts"] == str(root / "mine.toml")
     assert (routine["sample_every"], routine["core_every"], routine["core_max_per_task"]) == (2, 6, 4)
+
+
+def test_a_run_of_conversations_is_asked_as_an_assistant(root: Path, asked: tuple[str, ...]) -> None:
+    write_mask(root, "beta", "shard_00000")
+    publish_variant(root, "sft", loss="assistant", attention="document")
+    printed = here("--run", "chat", "--recipe", "sft", *asked, "--tokens", "1024", "--prompt", "Hi")
+    texts = {(record["prompt"], record["fact"]) for record in records(root, "chat", "sample")[:-1]}
+    facts = {("what of?", "rows of"), ("grinds?", "grinds every")}
+    assert texts == {("the mill", None), ("every shard", None), *facts}
+    ends = [line for line in printed.splitlines() if line.startswith("user: ")]
+    assert ends == ["user: what of?", "user: grinds?", "user: Hi"]
+    assert "0/2 right at temperature 0" in printed
 
 
 def test_who_is_told_to_stop_waits_for_one_task_of_core_at_most(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
