@@ -46,7 +46,9 @@ class Judge:
         # The first rank has the journal.
         judged = ranks.gather(_judged_before(job, journal.records, cursor))[0]
         self._judged = {part: cursor for part in self._parts if part in judged}
-        self._said = standing_samples(journal.records)
+        # What an attempt said further on is of weights that this one trains anew.
+        samples = standing_samples(journal.records)
+        self._said = [record for record in samples if record.get("rows_done", 0) <= cursor.rows_done]
         self._right = right_facts(self._said)
 
     def look(self, cursor: Cursor, told: Told) -> None:

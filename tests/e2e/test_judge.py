@@ -122,6 +122,17 @@ def test_killed_and_resumed_a_run_says_the_same_and_nothing_twice(
     assert sorted(table) == sorted(wanted)
 
 
+def test_a_run_that_goes_back_says_its_last_word_anew(root: Path) -> None:
+    flags = ("--run", "back", *NINE, "--tokens", "1024", "--checkpoint-every", "1")
+    here(*flags)
+    (root / "runs/back/checkpoints/step_00000002/optimizer.pt").unlink()
+    here(*flags, "--learning-rate", "1e-2")
+    old, new = records(root, "back", "sample")
+    assert (old["attempt"], new["attempt"], old["step"], new["step"]) == (1, 2, 2, 2)
+    manifest.rebuild(Paths(root=root))
+    assert ask(Paths(root=root), "SELECT completion FROM samples")[1] == [(new["completion"],)]
+
+
 def test_two_ranks_say_what_one_says_and_a_run_remembers_what_it_is_asked(root: Path, asked: tuple[str, ...]) -> None:
     core = ("--core", str(write_bundle(root)), "--core-every", "6", "--core-max-per-task", "4")
     here("--run", "one", *asked, *core, *SIX_STEPS)
