@@ -3,7 +3,7 @@
 In:  a model, where it stands, the journal. Out: eval and sample records; lines for whoever watches.
 Holds: what is due is judged once for each cursor, by every rank together; weights, gradients and random numbers stay as
        they were, and no step's seconds count it; who is told to stop begins nothing more, nor another task of CORE.
-step 0 of a child and every 250 steps, or 1,000, or 2,000: judge.look(cursor, told); at the end: judge.last(cursor, told)
+at step 0 of a child, every 250, 1,000, 2,000 steps: judge.look(cursor, told); at the end: judge.last(cursor, told)
 """
 
 from collections.abc import Callable, Sequence
@@ -46,7 +46,9 @@ class Judge:
         # The first rank has the journal.
         judged = ranks.gather(_judged_before(job, journal.records, cursor))[0]
         self._judged = {part: cursor for part in self._parts if part in judged}
-        self._said = standing_samples(journal.records)
+        # What an attempt said further on is of weights that this one trains anew.
+        samples = standing_samples(journal.records)
+        self._said = [record for record in samples if record.get("rows_done", 0) <= cursor.rows_done]
         self._right = right_facts(self._said)
 
     def look(self, cursor: Cursor, told: Told) -> None:
