@@ -80,6 +80,9 @@ def bundle(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         {"context": "2 +", "continuation": "2"},
         {"context": long[1:].split(" ", 3)[3][:9], "continuation": "zzz"},
     ]
+    # Inside a text " the" is one token, "the" three: only with a space before it does this item of 9 tokens occur.
+    after = long[long.index(" the ") + 5 :]
+    lines.append({"context": "the", "continuation": after[:7]})
     words = long.split(" ")
     choices = {"query": " ".join(words[2:5]), "choices": ["qqqqq", " ".join(words[5:9])], "gold": 1}
     wrong = choices | {"gold": 0, "query": "Zzz"}
@@ -99,6 +102,7 @@ def test_the_items_found_are_those_of_a_naive_search_and_are_kept_for_evaluation
     wanted = naive_items(paths, recipe, bundle)
     assert wanted["stories"] != []
     assert {5, 6}.isdisjoint(wanted["stories"])
+    assert 8 in wanted["stories"]
     assert wanted["choices"] == [0]
     found = {task: [item["item"] for item in told["found"] if item["task"] == task] for task in wanted}
     assert found == wanted
