@@ -11,7 +11,7 @@ from dataprep.ngrams import NgramIndex
 from dataprep.overlap import DOCUMENTS_KEPT, search_runs
 
 END = 9
-SETTINGS = settings(max_examples=150, deadline=None)
+SETTINGS = settings(max_examples=80, deadline=None)
 
 
 def make_shard(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
