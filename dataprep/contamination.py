@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         print_json(asdict(found) | {"kept": kept})
     else:
-        _print(found, kept, args.list)
+        _print(found, kept, args.list, recipe.tokenizer)
     return 0
 
 
@@ -100,7 +100,7 @@ def _vocab(paths: Paths, recipe: Recipe) -> Vocab:
     return vocab
 
 
-def _print(found: Contamination, kept: str, n_listed: int) -> None:
+def _print(found: Contamination, kept: str, n_listed: int, tokenizer: str) -> None:
     counts = Counter(item.task for item in found.found)
     tasks: list[tuple[Any, ...]] = [
         (task.task, task.items, task.not_judged, task.wording, counts[task.task]) for task in found.tasks
@@ -118,7 +118,8 @@ def _print(found: Contamination, kept: str, n_listed: int) -> None:
             table(("task", "item", "n-grams", "found", "source", "shard", "row of file"), [_row(item) for item in most])
         )
         first = most[0].documents[0]
-        print_next(f"python -m dataprep.show {first.source} --shard {first.shard} --document {first.document}")
+        where = f"--shard {first.shard} --document {first.document} --tokenizer {tokenizer}"
+        print_next(f"python -m dataprep.show {first.source} {where}")
     else:
         print(f"kept: {kept}")
         print_next("python -m train.evaluate --help   # CORE tells of every run what its recipes were checked for")
