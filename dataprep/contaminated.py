@@ -23,11 +23,12 @@ Items = dict[str, frozenset[int]]  # task label → items, counted from 0 in fil
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCount:
-    """One task's items: all, and those too short to judge."""
+    """One task's items: all, and those too short to judge. `wording` n-grams occur but are the task's own."""
 
     task: str
     items: int
     not_judged: int
+    wording: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +76,10 @@ def read_contamination(paths: Paths, recipe: str, recipe_sha256: str, bundle_sha
     """The contaminated items by task, or None where this very recipe was not checked against this very bundle."""
     record = read_json(paths.contamination(recipe, bundle_sha256)) or {}
     wanted = {"format": RECORD_FORMAT, "recipe_sha256": recipe_sha256, "bundle_sha256": bundle_sha256}
-    if any(record.get(key) != value for key, value in wanted.items()):
+    by_task = record.get("contaminated")
+    if any(record.get(key) != value for key, value in wanted.items()) or not isinstance(by_task, dict):
         return None
-    return {task: frozenset(items) for task, items in record["contaminated"].items()}
+    return {task: frozenset(items) for task, items in by_task.items()}
 
 
 def read_lineage(paths: Paths, run: str, step: int | None, bundle_sha256: str) -> LineageContamination:

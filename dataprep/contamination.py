@@ -5,7 +5,8 @@ In:  an evaluation bundle and a recipe. Out: per task the share of items found; 
 Holds: an item is found when n (13) token ids of it in a row, in the recipe's own tokenizer, stand in the plan inside
 one document. Looked for is the text that the right answer makes, without shots, as it stands and with a space before
 it; looked in is exactly what the plan's rows cover. A shorter item of 8 tokens or more must occur whole; below 8
-tokens it is not judged, and counted so. An item that only its delimiter or its spelling parts from the document is
+tokens it is not judged, and counted so. What a task's items have in common is its own wording and no item's
+(`judging` says from when on). An item that only its delimiter or its spelling parts from the document is
 found by what lies on either side, if that is n tokens long: tokens at a piece's ends depend on what is beside it.
 Run: python -m dataprep.contamination --bundle data/bundles/core-eval.zip --recipe mix
 """
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         print_json(asdict(found) | {"kept": kept})
     else:
-        _print(found, kept, args.list)
+        _print(found, kept, args.list, recipe.tokenizer)
     return 0
 
 
@@ -55,7 +56,7 @@ def look_through(paths: Paths, recipe: Recipe, bundle: Bundle, n: int, *, quiet:
     index = NgramIndex(items.ids, items.starts_by_length())
     with Progress(f"look through {recipe.name}", recipe.tokens * _TOKEN_BYTES, quiet=quiet) as progress:
         overlap = find_overlap(paths, recipe, index, lambda tokens: progress.advance(tokens * _TOKEN_BYTES))
-    unjudged = count_unjudged(bundle, items)
+    judged, unjudged = judge_items(bundle, items, index, overlap.places, recipe.shards), count_unjudged(bundle, items)
     return Contamination(
         recipe=recipe.name,
         recipe_sha256=recipe.sha256,
@@ -64,9 +65,11 @@ def look_through(paths: Paths, recipe: Recipe, bundle: Bundle, n: int, *, quiet:
         n=n,
         tokens=overlap.tokens,
         tasks=tuple(
-            TaskCount(task=task.label, items=len(task.items), not_judged=unjudged[task.label]) for task in bundle.tasks
+            TaskCount(task=label, items=len(task.items), not_judged=unjudged[label], wording=judged.wording[label])
+            for task in bundle.tasks
+            for label in [task.label]
         ),
-        found=tuple(judge_items(bundle, items, index, overlap.places, recipe.shards)),
+        found=tuple(judged.found),
     )
 
 
@@ -97,15 +100,17 @@ def _vocab(paths: Paths, recipe: Recipe) -> Vocab:
     return vocab
 
 
-def _print(found: Contamination, kept: str, n_listed: int) -> None:
+def _print(found: Contamination, kept: str, n_listed: int, tokenizer: str) -> None:
     counts = Counter(item.task for item in found.found)
-    tasks: list[tuple[Any, ...]] = [(task.task, task.items, task.not_judged, counts[task.task]) for task in found.tasks]
+    tasks: list[tuple[Any, ...]] = [
+        (task.task, task.items, task.not_judged, task.wording, counts[task.task]) for task in found.tasks
+    ]
     tasks.append(("all", *(sum(column) for column in list(zip(*tasks, strict=True))[1:])))
-    rows = [(*task, f"{task[3] / task[1]:.1%}") for task in tasks]
+    rows = [(*task, f"{task[4] / task[1]:.1%}") for task in tasks]
     print(
         f"{found.bundle} in the {found.tokens:,} tokens of {found.recipe}: {found.n} tokens in a row, or all of an item"
     )
-    print(table(("task", "items", f"under {SHORTEST} tokens", "contaminated", "share"), rows))
+    print(table(("task", "items", f"under {SHORTEST} tokens", "own wording", "contaminated", "share"), rows))
     most = sorted(found.found, key=lambda item: -item.n_matched / item.n_grams)[: max(0, n_listed)]
     if most:
         print(f"\nthe {len(most):,} most complete of {len(found.found):,}; all of them: {kept}")
@@ -113,7 +118,8 @@ def _print(found: Contamination, kept: str, n_listed: int) -> None:
             table(("task", "item", "n-grams", "found", "source", "shard", "row of file"), [_row(item) for item in most])
         )
         first = most[0].documents[0]
-        print_next(f"python -m dataprep.show {first.source} --shard {first.shard} --document {first.document}")
+        where = f"--shard {first.shard} --document {first.document} --tokenizer {tokenizer}"
+        print_next(f"python -m dataprep.show {first.source} {where}")
     else:
         print(f"kept: {kept}")
         print_next("python -m train.evaluate --help   # CORE tells of every run what its recipes were checked for")

@@ -78,7 +78,8 @@ def _bring_bundle(bundle: Source, paths: Paths, asked: Namespace) -> int:
         print_json({"source": bundle.name, "files": [outcome]})
         return 0
     print(f"{'held' if held else 'fetched'}  {outcome['path']}  {size(outcome['bytes'])}")
-    print_next(f"python -m dataprep.contamination --bundle {outcome['path']}")
+    shown = outcome["path"] if Path(outcome["path"]).exists() else file  # from elsewhere than DATAPREP_ROOT
+    print_next(f"python -m dataprep.contamination --bundle {shown}")
     return 0
 
 

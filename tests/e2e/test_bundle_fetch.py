@@ -36,7 +36,7 @@ def test_a_bundle_is_fetched_once_and_a_second_run_downloads_nothing(
     with Loopback({"core.zip": zipped}) as server:
         assert bring(paths, server) == 0
         assert capsys.readouterr().out.splitlines()[-1] == (
-            "next: python -m dataprep.contamination --bundle data/bundles/exam.zip"
+            f"next: python -m dataprep.contamination --bundle {paths.bundles / 'exam.zip'}"
         )
         n_requests = len(server.requests)
         assert bring(paths, server) == 0

@@ -80,6 +80,9 @@ def bundle(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         {"context": "2 +", "continuation": "2"},
         {"context": long[1:].split(" ", 3)[3][:9], "continuation": "zzz"},
     ]
+    # Inside a text " the" is one token, "the" three: only with a space before it does this item of 9 tokens occur.
+    after = long[long.index(" the ") + 5 :]
+    lines.append({"context": "the", "continuation": after[:7]})
     words = long.split(" ")
     choices = {"query": " ".join(words[2:5]), "choices": ["qqqqq", " ".join(words[5:9])], "gold": 1}
     wrong = choices | {"gold": 0, "query": "Zzz"}
@@ -99,6 +102,7 @@ def test_the_items_found_are_those_of_a_naive_search_and_are_kept_for_evaluation
     wanted = naive_items(paths, recipe, bundle)
     assert wanted["stories"] != []
     assert {5, 6}.isdisjoint(wanted["stories"])
+    assert 8 in wanted["stories"]
     assert wanted["choices"] == [0]
     found = {task: [item["item"] for item in told["found"] if item["task"] == task] for task in wanted}
     assert found == wanted
@@ -113,6 +117,23 @@ def test_the_items_found_are_those_of_a_naive_search_and_are_kept_for_evaluation
     first = (paths.root / told["kept"]).read_bytes()
     assert contamination.main(["--bundle", str(bundle), "--recipe", "mix"]) == 0
     assert (paths.root / told["kept"]).read_bytes() == first
+
+
+def test_what_all_items_of_a_task_say_is_its_own_wording_and_contaminates_none(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATAPREP_ROOT", str(paths.root))
+    recipe = load_recipe(paths, "mix")
+    said, own = (document_text(paths, recipe, 0, document) for document in (1, 10))
+    lines = [{"context": f"{said[:60]} {number * 7919:b}", "continuation": "x"} for number in range(40)]
+    lines[5]["continuation"] = own[10:50]
+    tasks = {"wordy": ("w.jsonl", 0, "language_modeling", None, "0")}
+    many = open_bundle(write_bundle(tmp_path / "many", tasks=tasks, items={"w.jsonl": lines}))
+    found = contamination.look_through(paths, recipe, many, N)
+    assert found.items() == {"wordy": {5}}
+    assert found.tasks[0].wording > 0
+    few = open_bundle(write_bundle(tmp_path / "few", tasks=tasks, items={"w.jsonl": lines[:20]}))
+    assert contamination.look_through(paths, recipe, few, N).items() == {"wordy": set(range(20))}
 
 
 def test_a_document_is_named_by_source_shard_and_row_of_its_file(

@@ -10,7 +10,7 @@ import pytest
 import dataprep
 
 MODULES = sorted(file.stem for file in Path(dataprep.__file__).parent.glob("[a-z]*.py"))
-VERBS = ["shards", "show", "pack", "index", "sql", "verify", "fetch", "bpe", "budget", "explain"]
+VERBS = ["shards", "show", "pack", "index", "sql", "verify", "fetch", "bpe", "budget", "explain", "contamination"]
 HEAVY = {"torch", "polars", "huggingface_hub"}
 PRINT_HELP = """
 import runpy, sys
