@@ -1,0 +1,227 @@
+"""Verify: the exported folder, loaded as a stranger would load it, against the model it was made from.
+
+In:  the folder, the opened run, its dtype. Out: `Verified`, the figures; raises DataError for any difference.
+Holds: transformers loads it with none of our code and without a network; the same logits up to rounding, the same
+       greedy tokens, the same ids of ordinary and hostile text, the same conversations.
+Cost: 64 forward passes of ours and of theirs, in float32 on the CPU.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dataprep.chat import prompt_ids, read_messages, render
+from dataprep.errors import DataError, EnvironmentProblem
+from dataprep.vocab import Vocab
+from train.export import evidence
+from train.export.shape import ANSWER_END
+from train.export.tensors import round_weights
+from train.model import GPT
+from train.weights import Opened
+
+_GREEDY_STEPS = 64
+_PROMPT_TOKENS = 8
+_LONGEST_TRIED = 512  # tokens of one row of random ids: attention far back, and every special as an input
+_TOLERANCE = 1e-3  # of the largest logit; two fp32 programs differ by 1e-6 to 1e-4, a swapped weight by 1e-1 and more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What was compared, and what it gave."""
+
+    logits: int
+    max_logit_difference: float
+    tolerance: float
+    rounding: float | None  # what the dtype alone moved the logits by; None where nothing was rounded
+    greedy_steps: int
+    greedy_matched: int
+    texts: int
+    text_tokens: int
+    conversations: int
+
+
+def require_transformers() -> None:
+    """Raise EnvironmentProblem where transformers is not installed."""
+    if importlib.util.find_spec("transformers") is None:
+        raise EnvironmentProblem(
+            "an export is verified with transformers, which is not installed",
+            seen="no module transformers",
+            wanted="transformers, which Quern does not install by itself",
+            fix="python -m pip install 'quern[export]'   # or --no-verify",
+        )
+
+
+@torch.inference_mode()
+def verify(folder: Path, opened: Opened, *, dtype: torch.dtype, talked: bool) -> Verified:
+    """Compare everything. `opened.model` is rounded to `dtype`, as the file's weights are."""
+    model, vocab = opened.model, opened.vocab
+    tokenizer, theirs = _load(folder)
+    texts, text_tokens = _compare_ids(tokenizer, vocab)
+    n_conversations = _compare_chat(tokenizer, vocab) if talked else 0
+    tried = _rows(vocab, model.cos_TE.shape[0])
+    exact = [_ours(model, ids, vocab) for ids in tried]
+    round_weights(model, dtype)
+    rounded = [_ours(model, ids, vocab) for ids in tried]
+    greedy, greedy_logits = _greedy(model, vocab, tried[0])
+    n_prompt = len(tried[0])
+    ours = torch.cat([*(logits_V[None] for logits_V in rounded), greedy_logits])
+    their_rows = [_theirs(theirs, ids)[-1:] for ids in tried]
+    their_logits = torch.cat([*their_rows, _theirs(theirs, [*tried[0], *greedy[:-1]])[n_prompt - 1 :]])
+    difference, tolerance = _compare_logits(ours, their_logits)
+    return Verified(
+        logits=ours.numel(),
+        max_logit_difference=difference,
+        tolerance=tolerance,
+        rounding=_largest(torch.stack(exact) - torch.stack(rounded)) if dtype != torch.float32 else None,
+        greedy_steps=len(greedy),
+        greedy_matched=_compare_greedy(theirs, vocab, tried[0], greedy, greedy_logits, tolerance),
+        texts=texts,
+        text_tokens=text_tokens,
+        conversations=n_conversations,
+    )
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    """The tokenizer and the model in float32, by the generic classes. Every weight must be there, and no other."""
+    import transformers  # pyright: ignore[reportMissingImports] -- an extra
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    alone = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **alone)
+        model, told = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, **alone
+        )
+    except (ValueError, KeyError, OSError, RuntimeError, TypeError, AttributeError) as error:
+        raise _differs("transformers does not load it", _said(error), "a folder that loads") from error
+    wrong = {kind: sorted(map(str, names)) for kind, names in _plain(told).items() if names}
+    if wrong:
+        raise _differs("its weights are not those of Qwen3ForCausalLM", wrong, "every weight, and no other")
+    return tokenizer, model.eval()
+
+
+def _compare_ids(tokenizer: Any, vocab: Vocab) -> tuple[int, int]:
+    """(texts, tokens) compared: there and back."""
+    for special, number in vocab.specials.items():
+        if tokenizer.convert_tokens_to_ids(special) != number:
+            raise _differs(f"{special} has another id", tokenizer.convert_tokens_to_ids(special), number)
+    texts, n_tokens = evidence.hostile(vocab.specials), 0
+    for text in texts:
+        wanted = vocab.encode_ordinary(text)
+        found = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        begun = tokenizer(text, split_special_tokens=True)["input_ids"]
+        n_tokens += len(wanted)
+        if found != wanted or begun != [vocab.end_id, *wanted]:
+            raise _differs(f"ids of {_where(text, vocab, found, wanted)}", _short(found), _short(wanted))
+        back = tokenizer.decode(wanted)
+        if back != text:
+            raise _differs("its decoder gives another text", repr(back[:40]), repr(text[:40]))
+    return len(texts), n_tokens
+
+
+def _compare_chat(tokenizer: Any, vocab: Vocab) -> int:
+    """Conversations compared: as a prompt where the user spoke last, and as they stand."""
+    talks = evidence.conversations()
+    for messages in talks:
+        whole, _ = render(vocab, read_messages(messages))
+        wanted = {False: [vocab.end_id, *whole[:-1]]}
+        if messages[-1]["role"] == "user":
+            wanted[True] = [vocab.end_id, *prompt_ids(vocab, messages)]
+        for asks, ids in wanted.items():
+            found = tokenizer.apply_chat_template(messages, add_generation_prompt=asks, return_dict=False)
+            if found != ids:
+                raise _differs("the chat template renders another conversation", _short(found), _short(ids))
+    return len(talks)
+
+
+def _compare_logits(ours_NV: Tensor, theirs_NV: Tensor) -> tuple[float, float]:
+    if ours_NV.shape != theirs_NV.shape:
+        raise _differs("its logits have another shape", tuple(theirs_NV.shape), tuple(ours_NV.shape))
+    difference, tolerance = _largest(ours_NV - theirs_NV), _TOLERANCE * max(1.0, _largest(ours_NV))
+    if not difference <= tolerance:  # NaN is no agreement
+        raise _differs("its logits are others", f"a difference of {difference:.3g}", f"at most {tolerance:.3g}")
+    return difference, tolerance
+
+
+def _compare_greedy(
+    theirs: Any, vocab: Vocab, ids: list[int], greedy: list[int], logits_NV: Tensor, tolerance: float
+) -> int:
+    """How many greedy tokens are the same. Where two logits are as near as rounding, either may come first."""
+    stops = theirs.generation_config.eos_token_id
+    if sorted(stops) != sorted([vocab.specials[ANSWER_END], vocab.end_id]):
+        raise _differs("it stops elsewhere", stops, [vocab.specials[ANSWER_END], vocab.end_id])
+    theirs.generation_config.eos_token_id = None  # so that all steps are taken
+    settings = {"max_new_tokens": len(greedy), "do_sample": False, "temperature": None, "top_k": None}
+    inputs_BT = torch.tensor([ids])
+    said = theirs.generate(inputs_BT, attention_mask=torch.ones_like(inputs_BT), **settings)[0, len(ids) :].tolist()
+    for step, (found, wanted) in enumerate(zip(said, greedy, strict=True)):
+        if found != wanted and logits_NV[step, wanted] - logits_NV[step, found] <= tolerance:
+            return step  # a tie: what follows is another text
+        if found != wanted:
+            raise _differs(f"its greedy token {step + 1} is another", found, wanted)
+    return len(greedy)
+
+
+def _rows(vocab: Vocab, context: int) -> list[list[int]]:
+    """Rows of ids to try: a short prompt, the ordinary texts, and random ids as far as the context goes."""
+    texts = [[vocab.end_id, *vocab.encode_ordinary(text)][:context] for text in evidence.ORDINARY]
+    n_random = min(context, _LONGEST_TRIED)
+    drawn = torch.randint(vocab.vocab_size, (n_random,), generator=torch.Generator().manual_seed(1))
+    return [texts[0][:_PROMPT_TOKENS], *texts, drawn.tolist()]
+
+
+def _ours(model: GPT, ids: list[int], vocab: Vocab) -> Tensor:
+    """Logits_V after `ids`, of the ids there are: the padding's are cut."""
+    return model.next_logits(torch.tensor([ids], device=model.embedding.weight.device))[0, : vocab.vocab_size].cpu()
+
+
+def _theirs(model: Any, ids: list[int]) -> Tensor:
+    """Logits_TV after every one of `ids`."""
+    return model(torch.tensor([ids])).logits[0].float()
+
+
+def _greedy(model: GPT, vocab: Vocab, ids: list[int]) -> tuple[list[int], Tensor]:
+    """The most likely tokens one after the other, no stop heeded, and the logits_NV they were chosen by."""
+    n_steps = min(_GREEDY_STEPS, model.cos_TE.shape[0] - len(ids))
+    chosen, logits = [], []
+    for _ in range(n_steps):
+        logits.append(_ours(model, [*ids, *chosen], vocab))
+        chosen.append(int(logits[-1].argmax()))
+    return chosen, torch.stack(logits)
+
+
+def _where(text: str, vocab: Vocab, found: list[int], wanted: list[int]) -> str:
+    """The text from the first id that differs."""
+    same = next((i for i, (one, other) in enumerate(zip(found, wanted, strict=False)) if one != other), 0)
+    return repr(vocab.decode(wanted[same:])[:24]) + " differ" if text else "the empty text differ"
+
+
+def _plain(told: Any) -> Mapping[str, Any]:
+    return told if isinstance(told, Mapping) else vars(told)
+
+
+def _largest(x: Tensor) -> float:
+    return float(x.abs().max())
+
+
+def _short(ids: Any) -> str:
+    return f"{len(ids):,} ids {list(ids)[:6]}…"
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _differs(what: str, seen: object, wanted: object) -> DataError:
+    return DataError(
+        f"the export is not the model: {what}; nothing was published",
+        seen=seen,
+        wanted=wanted,
+        fix="report this, with python -m pip list; --no-verify publishes it all the same",
+    )
