@@ -11,7 +11,8 @@ from pathlib import Path
 
 # schema.sql, queries/ and the data dictionary ship with the code, beside the package.
 SHIPPED_MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
-JOURNAL, CHECKPOINTS = "journal.jsonl", "checkpoints"  # in a run's folder, in the trash too
+# In a run's folder, in the trash too.
+JOURNAL, FINDINGS, CHECKPOINTS = "journal.jsonl", "findings.jsonl", "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,10 @@ class Paths:
     def journal(self, run: str) -> Path:
         """What a run did."""
         return self.runs / run / JOURNAL
+
+    def findings(self, run: str) -> Path:
+        """What was found out about a run's weights after they were trained."""
+        return self.runs / run / FINDINGS
 
     def checkpoints(self, run: str) -> Path:
         """What a run can go on from."""
