@@ -106,7 +106,9 @@ def _verified(folder: Path, opened: "Opened", of: dict[str, Any]) -> dict[str, A
 def _converter(args: argparse.Namespace) -> Path | None:
     if args.to != "gguf":
         if args.converter:
-            raise UsageError("--converter is for --to gguf", seen=f"--to {args.to}", wanted="--to gguf", fix="leave it out")
+            raise UsageError(
+                "--converter is for --to gguf", seen=f"--to {args.to}", wanted="--to gguf", fix="leave it out"
+            )
         return None
     from train.export.gguf import find_converter
 
@@ -126,7 +128,9 @@ def _print(
 ) -> None:
     label, verified = at_step(receipt["of"]["run"], receipt["of"]["step"]), receipt["verified"]
     n_bytes = sum(fact["bytes"] for fact in receipt["files"].values())
-    print(f"{label} is {'in ' if not was_there else 'there already: '}{args.folder}: {size(n_bytes)}, {receipt['of']['dtype']}")
+    print(
+        f"{label} is {'in ' if not was_there else 'there already: '}{args.folder}: {size(n_bytes)}, {receipt['of']['dtype']}"
+    )
     if verified:
         print(table(("compared with our own model", "result"), _lines(verified)))
     if address:

@@ -37,7 +37,9 @@ def code_points() -> list[str]:
     """Every so many-th code point, beside a letter, a digit, a blank and a mark: what it is decides where it is cut."""
     sampled = [chr(c) for c in range(0, _N_CODE_POINTS, _CODE_POINT_STRIDE) if c not in _SURROGATES]
     return [
-        "".join(f"a{letter}1{letter}{letter} {letter}.{letter}" for letter in sampled[first : first + _CODE_POINTS_PER_TEXT])
+        "".join(
+            f"a{letter}1{letter}{letter} {letter}.{letter}" for letter in sampled[first : first + _CODE_POINTS_PER_TEXT]
+        )
         for first in range(0, len(sampled), _CODE_POINTS_PER_TEXT)
     ]
 
@@ -51,7 +53,10 @@ def conversations() -> list[list[dict[str, Any]]]:
         {"type": "output", "text": "5"},
         {"type": "text", "text": "5.\n\n"},
     ]
-    listed = {"role": "user", "content": [{"type": "text", "text": "  parts, <b>&amp;</b> {{ braces }} {% raw %} 'q' \"q\"\n"}]}
+    listed = {
+        "role": "user",
+        "content": [{"type": "text", "text": "  parts, <b>&amp;</b> {{ braces }} {% raw %} 'q' \"q\"\n"}],
+    }
     answer, worked = {"role": "assistant", "content": "5."}, {"role": "assistant", "content": tools}
     named = {"role": "assistant", "content": [{"type": "python_output", "text": ""}, {"type": "text", "text": "x"}]}
     odd = {"role": "user", "content": "\0 שלום 👍🏽 \r\n\t <|user_ end|>"}

@@ -56,6 +56,8 @@ def publishing_export(folder: Path, of: Facts) -> Iterator[tuple[Path, Facts]]:
     try:
         with publishing_folder(fresh) as part:
             yield part, facts
+            for file in part.iterdir():
+                file.chmod(0o644)  # safetensors writes for its owner alone
             files = {file.name: _fact(file) for file in sorted(part.iterdir())}
             publish_json(part / RECEIPT, {"format": _FORMAT, "of": of, "files": files, **facts})
     except OSError as error:

@@ -50,7 +50,9 @@ def _judged(repo: str) -> Iterator[None]:
         yield
     except HFValidationError as error:
         seen = str(error).partition("\n")[0]
-        raise UsageError(f"{repo} is no name on the Hub", seen=seen, wanted="OWNER/NAME", fix="correct --push") from None
+        raise UsageError(
+            f"{repo} is no name on the Hub", seen=seen, wanted="OWNER/NAME", fix="correct --push"
+        ) from None
     except HfHubHTTPError as error:
         raise _refused(repo, f"HTTP {error.response.status_code}") from None
     except (transport_error, ConnectionError, TimeoutError) as error:
