@@ -23,7 +23,7 @@ from train.export.verify import Verified, verify
 from train.weights import open_model
 
 pytest.importorskip("transformers")
-TALK = '[talks]\nkind = "local"\npath = "talks"\nmessages = "messages"\nholdout = ["shard_00001"]\nlicence = "CC0 | mine"\n'
+TALK = '[talks]\nkind = "local"\npath = "talks"\nmessages = "messages"\nholdout = ["shard_00001"]\n'
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def trained(packed_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def _teach_to_talk(root: Path) -> None:
     (root / "talks").mkdir()
     with (root / "my.toml").open("a") as catalogue:
-        catalogue.write(TALK)
+        catalogue.write(TALK + 'licence = "CC0 | mine"\n')
     for shard in ("shard_00000", "shard_00001"):
         talk = [{"role": "user", "content": "the mill?"}, {"role": "assistant", "content": "It grinds."}]
         (root / f"talks/{shard}.jsonl").write_text((json.dumps({"messages": talk}) + "\n") * 150)
@@ -110,9 +110,8 @@ def test_the_padding_of_the_tables_stays_at_home(exported: Path) -> None:
     assert read(exported / "config.json")["vocab_size"] == 272
 
 
-def test_bfloat16_is_rounded_once_and_otherwise_the_same(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("root")
+def test_bfloat16_is_rounded_once_and_otherwise_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--run", "base", "--to", "hf", str(tmp_path / "half"), "--dtype", "bfloat16", "--json"]
     assert export.main(flags) == 0
     verified = json.loads(capsys.readouterr().out)["verified"]
@@ -135,8 +134,9 @@ def test_the_card_tells_tokens_per_source_along_the_lineage_and_its_header_is_ya
     assert str(root) not in card
 
 
+@pytest.mark.usefixtures("root")
 def test_a_second_export_finds_the_first_and_changes_nothing(
-    root: Path, exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {file.name: (file.stat().st_ino, sha256_file(file)) for file in exported.iterdir()}
     monkeypatch.setattr("train.export.write.write_export", raising(AssertionError("it is there")))
@@ -145,7 +145,8 @@ def test_a_second_export_finds_the_first_and_changes_nothing(
     assert {file.name: (file.stat().st_ino, sha256_file(file)) for file in exported.iterdir()} == before
 
 
-def test_only_an_export_of_ours_is_replaced_and_only_when_asked(root: Path, copied: Path) -> None:
+@pytest.mark.usefixtures("root")
+def test_only_an_export_of_ours_is_replaced_and_only_when_asked(copied: Path) -> None:
     another = ["--run", "base@8", "--to", "hf", str(copied), "--no-verify"]
     with pytest.raises(UsageError, match="run talker, not base"):
         export.main(another)
@@ -162,7 +163,8 @@ def test_only_an_export_of_ours_is_replaced_and_only_when_asked(root: Path, copi
     assert (copied / "model.safetensors").exists()
 
 
-def test_a_changed_file_is_noticed(root: Path, copied: Path) -> None:
+@pytest.mark.usefixtures("root")
+def test_a_changed_file_is_noticed(copied: Path) -> None:
     change(copied / "config.json", rope_theta=1.0)
     with pytest.raises(UsageError, match=r"seen: config\.json"):
         export.main(["--run", "talker", "--to", "hf", str(copied)])
@@ -180,8 +182,9 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_is_written(root: Path, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("root")
 def test_what_fails_verification_is_not_published(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     swapped = {"mlp.gate": "mlp.up_proj", "mlp.up": "mlp.gate_proj"}
     for ours, theirs in swapped.items():
@@ -249,7 +252,7 @@ def _strip_contents(folder: Path) -> None:
         (_drop_a_merge, "ids of"),
         (_split_otherwise, "ids of"),
         (_swap_specials, "another id"),
-        (lambda folder: change(folder / "tokenizer.json", post_processor=None), "ids of"),
+        (lambda folder: change(folder / "tokenizer.json", post_processor=None), "does not begin"),
         (_strip_contents, "another conversation"),
     ],
     ids=["weights", "missing", "rope", "eps", "type", "stops", "merge", "split", "specials", "begin", "template"],
@@ -283,7 +286,8 @@ def test_the_template_refuses_what_no_training_saw(exported: Path) -> None:
             tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
 
-def test_what_transformers_generates_ends_with_the_answer(root: Path, exported: Path) -> None:
+@pytest.mark.usefixtures("root")
+def test_what_transformers_generates_ends_with_the_answer(exported: Path) -> None:
     import transformers
 
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(exported, local_files_only=True)
@@ -298,9 +302,8 @@ def test_what_transformers_generates_ends_with_the_answer(root: Path, exported: 
     assert made[-1] == 264 or len(made) == asked["input_ids"].shape[1] + 40
 
 
-def test_gguf_needs_a_converter_and_is_given_a_verified_export(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("root")
+def test_gguf_needs_a_converter_and_is_given_a_verified_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     flags = ["--run", "talker", "--to", "gguf", str(tmp_path / "gguf")]
     with pytest.raises(EnvironmentProblem, match="not at hand"):
@@ -320,9 +323,8 @@ def test_gguf_needs_a_converter_and_is_given_a_verified_export(
     assert read(tmp_path / "gguf" / RECEIPT)["verified"]["conversations"] > 0
 
 
-def test_without_transformers_it_says_what_to_install(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("root")
+def test_without_transformers_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(EnvironmentProblem, match=r"quern\[export\]"):
         export.main(["--run", "talker", "--to", "hf", str(tmp_path / "new")])

@@ -56,7 +56,6 @@ def _open(paths: Paths, args: argparse.Namespace) -> tuple["Opened", dict[str, A
 
     from train.weights import has_talked, open_model
 
-    torch.set_grad_enabled(False)  # noqa: FBT003 -- torch's own signature
     opened = open_model(paths, *args.run, device=torch.device("cpu"))
     return opened, {
         "run": opened.run,
@@ -128,9 +127,8 @@ def _print(
 ) -> None:
     label, verified = at_step(receipt["of"]["run"], receipt["of"]["step"]), receipt["verified"]
     n_bytes = sum(fact["bytes"] for fact in receipt["files"].values())
-    print(
-        f"{label} is {'in ' if not was_there else 'there already: '}{args.folder}: {size(n_bytes)}, {receipt['of']['dtype']}"
-    )
+    where = "there already:" if was_there else "in"
+    print(f"{label} is {where} {args.folder}: {size(n_bytes)}, {receipt['of']['dtype']}")
     if verified:
         print(table(("compared with our own model", "result"), _lines(verified)))
     if address:

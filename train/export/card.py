@@ -48,8 +48,7 @@ def model_card(opened: Opened, seen: Provenance, *, dtype: str, talked: bool) ->
     rules = _RULES.format(vocab_size=opened.vocab.vocab_size, seq_len=opened.seq_len)
     sections = [
         _header(seen),
-        f"# {opened.label}\n\n"
-        f"A Qwen3-shaped language model, {n_parameters:,} parameters as trained, stored in {dtype}; recipe"
+        f"# {opened.label}\n\nA Qwen3-shaped language model, {n_parameters:,} parameters as trained, stored in {dtype}; recipe"
         f" `{opened.recipe}`. {seen.tokens:,} tokens are in its weights. Made with Quern.\n",
         f"## Use\n\n```python\n{_USE.format(ids=_USE_CHAT if talked else _USE_TEXT)}```\n",
         rules + (_TALKED if talked else _NOT_TALKED),

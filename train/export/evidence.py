@@ -15,7 +15,7 @@ ORDINARY = (
     "Zwölf Mühlen mahlen; où est le café ? Ελληνικά, русский, 日本語, 한국어, हिन्दी.",
 )
 _LONGEST_RUN = 777
-_CODE_POINT_STRIDE = 89  # a prime: no class of code points is stepped over as a whole
+_CODE_POINT_STRIDE = 353  # a prime: no class of code points is stepped over as a whole
 _N_CODE_POINTS, _SURROGATES = 0x110000, range(0xD800, 0xE000)
 _CODE_POINTS_PER_TEXT = 512
 
@@ -26,8 +26,21 @@ def hostile(specials: Iterable[str]) -> list[str]:
     runs = [letter * _LONGEST_RUN for letter in ("a", " ", "\n", "é", "=", "\t ", "12", "🙂", "the ", "abab a")]
     spaces = ["", " ", "  ", "\n", " \n ", "x  ", "  x   y    ", "\r\n\r\n", "a\u00a0b\u2003c\u3000 d\u200be\u0085f"]
     odd = [
-        *("\0", "a\0b \0\0 c", "\x1b[0m\x7f\x80", "\ufeffbom", "\ufffd\uffff", "e\u0301 n\u0303\u0323", "\u0130İiı ſß"),
-        *("👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪", "שלום עולם \u202eabc\u202c مرحبا بالعالم", "'s'S'll'LL'Re ''ve x'd'", "½²③Ⅷ١٢٣ 𝟘𝟙"),
+        *(
+            "\0",
+            "a\0b \0\0 c",
+            "\x1b[0m\x7f\x80",
+            "\ufeffbom",
+            "\ufffd\uffff",
+            "e\u0301 n\u0303\u0323",
+            "\u0130\u0131i \u017fß",
+        ),
+        *(
+            "\U0001f469\u200d\U0001f467 \U0001f3f3\ufe0f\u200d\U0001f308 👍🏽 🇩🇪",
+            "שלום עולם \u202eabc\u202c مرحبا بالعالم",
+            "'s'S'll'LL'Re ''ve x'd'",
+            "½²③Ⅷ١٢٣ \U0001d7d8\U0001d7d9",
+        ),
         *("<|", "|>", "<|endoftext", "<|end<|endoftext|>oftext|>", "[UNK]<pad></s><s>", "Ġthe Ċ Ń"),
     ]
     return [*ORDINARY, *spelled, *runs, *spaces, *odd, *code_points()]

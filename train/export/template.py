@@ -20,7 +20,7 @@ _TEMPLATE = """\
   {%- if message['role'] not in ['system', 'user', 'assistant'] -%}
     {{- raise_exception('unknown role: a message is of system, user or assistant') -}}
   {%- elif message['role'] == 'system' -%}
-    {%- if not loop.first -%}{{- raise_exception('roles do not alternate: a system message comes first') -}}{%- endif -%}
+    {%- if not loop.first -%}{{- raise_exception('roles do not alternate: system comes first') -}}{%- endif -%}
   {%- elif message['role'] != state.next -%}
     {{- raise_exception('roles do not alternate: user, assistant, user, …') -}}
   {%- else -%}

@@ -18,6 +18,7 @@ from torch import Tensor
 from dataprep.chat import prompt_ids, read_messages, render
 from dataprep.errors import DataError, EnvironmentProblem
 from dataprep.vocab import Vocab
+from train.cache import Cache
 from train.export import evidence
 from train.export.shape import ANSWER_END
 from train.export.tensors import round_weights
@@ -26,6 +27,7 @@ from train.weights import Opened
 
 _GREEDY_STEPS = 64
 _PROMPT_TOKENS = 8
+_BEGUN = 32  # characters of each text that are encoded once more, with what opens a document
 _LONGEST_TRIED = 512  # tokens of one row of random ids: attention far back, and every special as an input
 _TOLERANCE = 1e-3  # of the largest logit; two fp32 programs differ by 1e-6 to 1e-4, a swapped weight by 1e-1 and more
 
@@ -61,6 +63,7 @@ def verify(folder: Path, opened: Opened, *, dtype: torch.dtype, talked: bool) ->
     """Compare everything. `opened.model` is rounded to `dtype`, as the file's weights are."""
     model, vocab = opened.model, opened.vocab
     tokenizer, theirs = _load(folder)
+    _compare_stops(theirs, vocab)
     texts, text_tokens = _compare_ids(tokenizer, vocab)
     n_conversations = _compare_chat(tokenizer, vocab) if talked else 0
     tried = _rows(vocab, model.cos_TE.shape[0])
@@ -79,7 +82,7 @@ def verify(folder: Path, opened: Opened, *, dtype: torch.dtype, talked: bool) ->
         tolerance=tolerance,
         rounding=_largest(torch.stack(exact) - torch.stack(rounded)) if dtype != torch.float32 else None,
         greedy_steps=len(greedy),
-        greedy_matched=_compare_greedy(theirs, vocab, tried[0], greedy, greedy_logits, tolerance),
+        greedy_matched=_compare_greedy(theirs, tried[0], greedy, greedy_logits, tolerance),
         texts=texts,
         text_tokens=text_tokens,
         conversations=n_conversations,
@@ -115,10 +118,12 @@ def _compare_ids(tokenizer: Any, vocab: Vocab) -> tuple[int, int]:
     for text in texts:
         wanted = vocab.encode_ordinary(text)
         found = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        begun = tokenizer(text, split_special_tokens=True)["input_ids"]
         n_tokens += len(wanted)
-        if found != wanted or begun != [vocab.end_id, *wanted]:
+        if found != wanted:
             raise _differs(f"ids of {_where(text, vocab, found, wanted)}", _short(found), _short(wanted))
+        begun = tokenizer(text[:_BEGUN], split_special_tokens=True)["input_ids"]
+        if begun[:1] != [vocab.end_id] or begun[1:] != vocab.encode_ordinary(text[:_BEGUN]):
+            raise _differs("it does not begin a text from the end token", begun[:3], [vocab.end_id, *wanted[:2]])
         back = tokenizer.decode(wanted)
         if back != text:
             raise _differs("its decoder gives another text", repr(back[:40]), repr(text[:40]))
@@ -149,13 +154,14 @@ def _compare_logits(ours_NV: Tensor, theirs_NV: Tensor) -> tuple[float, float]:
     return difference, tolerance
 
 
-def _compare_greedy(
-    theirs: Any, vocab: Vocab, ids: list[int], greedy: list[int], logits_NV: Tensor, tolerance: float
-) -> int:
+def _compare_stops(theirs: Any, vocab: Vocab) -> None:
+    stops, wanted = theirs.generation_config.eos_token_id, [vocab.end_id, vocab.specials[ANSWER_END]]
+    if not isinstance(stops, list) or sorted(stops) != wanted:
+        raise _differs("it stops elsewhere", stops, wanted)
+
+
+def _compare_greedy(theirs: Any, ids: list[int], greedy: list[int], logits_NV: Tensor, tolerance: float) -> int:
     """How many greedy tokens are the same. Where two logits are as near as rounding, either may come first."""
-    stops = theirs.generation_config.eos_token_id
-    if sorted(stops) != sorted([vocab.specials[ANSWER_END], vocab.end_id]):
-        raise _differs("it stops elsewhere", stops, [vocab.specials[ANSWER_END], vocab.end_id])
     theirs.generation_config.eos_token_id = None  # so that all steps are taken
     settings = {"max_new_tokens": len(greedy), "do_sample": False, "temperature": None, "top_k": None}
     inputs_BT = torch.tensor([ids])
@@ -189,10 +195,13 @@ def _theirs(model: Any, ids: list[int]) -> Tensor:
 def _greedy(model: GPT, vocab: Vocab, ids: list[int]) -> tuple[list[int], Tensor]:
     """The most likely tokens one after the other, no stop heeded, and the logits_NV they were chosen by."""
     n_steps = min(_GREEDY_STEPS, model.cos_TE.shape[0] - len(ids))
-    chosen, logits = [], []
+    table = model.embedding.weight
+    cache = Cache.empty(model.shape, n_rows=1, n_positions=len(ids) + n_steps, like=table)
+    chosen, logits, new = [], [], ids
     for _ in range(n_steps):
-        logits.append(_ours(model, [*ids, *chosen], vocab))
+        logits.append(model.cached_logits(torch.tensor([new], device=table.device), cache)[0, : vocab.vocab_size].cpu())
         chosen.append(int(logits[-1].argmax()))
+        new = chosen[-1:]
     return chosen, torch.stack(logits)
 
 
