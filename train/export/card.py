@@ -44,12 +44,10 @@ _NOT_TALKED = "- There is no chat template: these weights have seen no conversat
 
 def model_card(opened: Opened, seen: Provenance, *, dtype: str, talked: bool) -> str:
     """The whole file."""
-    n_parameters = sum(weight.numel() for weight in opened.model.parameters())
     rules = _RULES.format(vocab_size=opened.vocab.vocab_size, seq_len=opened.seq_len)
     sections = [
         _header(seen),
-        f"# {opened.label}\n\nA Qwen3-shaped language model, {n_parameters:,} parameters as trained, stored in {dtype}; recipe"
-        f" `{opened.recipe}`. {seen.tokens:,} tokens are in its weights. Made with Quern.\n",
+        _about(opened, seen, dtype=dtype),
         f"## Use\n\n```python\n{_USE.format(ids=_USE_CHAT if talked else _USE_TEXT)}```\n",
         rules + (_TALKED if talked else _NOT_TALKED),
         "## Lineage\n\nOldest first; rows and tokens that are in the weights.\n\n"
@@ -76,6 +74,15 @@ def model_card(opened: Opened, seen: Provenance, *, dtype: str, talked: bool) ->
         ),
     ]
     return "\n".join(sections)
+
+
+def _about(opened: Opened, seen: Provenance, *, dtype: str) -> str:
+    n_parameters = sum(weight.numel() for weight in opened.model.parameters())
+    return (
+        f"# {opened.label}\n\n"
+        f"A Qwen3-shaped language model: {n_parameters:,} parameters as trained, stored in {dtype}. Its last recipe is"
+        f" `{opened.recipe}`; {seen.tokens:,} tokens are in its weights. Made with Quern.\n"
+    )
 
 
 def _header(seen: Provenance) -> str:

@@ -98,9 +98,10 @@ def _load(folder: Path) -> tuple[Any, Any]:
     alone = {"local_files_only": True, "trust_remote_code": False}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **alone)
-        model, told = transformers.AutoModelForCausalLM.from_pretrained(
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, **alone
         )
+        model, told = loaded
     except (ValueError, KeyError, OSError, RuntimeError, TypeError, AttributeError) as error:
         raise _differs("transformers does not load it", _said(error), "a folder that loads") from error
     wrong = {kind: sorted(map(str, names)) for kind, names in _plain(told).items() if names}
