@@ -28,6 +28,9 @@ class TakingHub(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
+        if self.refuse_with:
+            self._send({"error": "no"}, self.refuse_with)
+            return
         self._send({"id": REPO, "sha": "a" * 40, "private": self.private, "tags": [], "siblings": []})
 
     def do_POST(self) -> None:
@@ -39,6 +42,8 @@ class TakingHub(BaseHTTPRequestHandler):
             # The client says it in one of two ways, by its version.
             hub.private = hub.private if exists else asked.get("private", asked.get("visibility") == "private")
             self._send({"url": self._page}, 409 if exists else 200)
+        elif self.path == "/api/validate-yaml":
+            self._send({"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
             files = json.loads(body)["files"]
             self._send({"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]})
