@@ -3,6 +3,8 @@
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -341,3 +343,13 @@ def test_what_is_pushed_is_the_published_folder(
     assert export.main(["--run", "talker", "--to", "hf", str(exported), "--push", "me/it"]) == 0
     assert pushed == [(exported, "me/it", {"label": "talker@3", "public": False})]
     assert "pushed to https://hub/me/it, private" in capsys.readouterr().out
+
+
+def test_help_is_printed_without_loading_torch() -> None:
+    code = "import runpy, sys\nsys.argv[1:] = ['--help']\n"
+    code += (
+        "try: runpy.run_module('train.export', run_name='__main__')\nexcept SystemExit: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: python -m train.export")
+    assert done.stdout.endswith("False\n")

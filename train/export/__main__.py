@@ -7,15 +7,14 @@ Run: python -m train.export --run base --to hf elsewhere/base
 """
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dataprep.console import print_json, print_next, size, table
+from dataprep.console import print_json
 from dataprep.errors import Parser, UsageError, run
 from dataprep.paths import Paths, find_paths
-from dataprep.quantity import at_step, run_at_step
+from dataprep.quantity import run_at_step
 
 if TYPE_CHECKING:
     from train.weights import Opened
@@ -33,7 +32,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         require_transformers()
     from train.export.folder import RECEIPT, stands
-    from train.export.write import CARD
 
     opened, of = _open(paths, args)
     was_there = stands(folder, of, force=args.force)
@@ -46,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print_json({"folder": str(folder), "was_there": was_there, "pushed_to": address, **receipt})
     else:
-        _print(args, receipt, was_there=was_there, address=address, card=folder / CARD)
+        from train.export.page import print_page
+
+        print_page(args, receipt, was_there=was_there, address=address)
     return 0
 
 
@@ -120,38 +120,6 @@ def _push(args: argparse.Namespace, folder: Path, label: str) -> str | None:
     from train.export.push import push
 
     return push(folder, args.push, label=label, public=args.public)
-
-
-def _print(
-    args: argparse.Namespace, receipt: dict[str, Any], *, was_there: bool, address: str | None, card: Path
-) -> None:
-    label, verified = at_step(receipt["of"]["run"], receipt["of"]["step"]), receipt["verified"]
-    n_bytes = sum(fact["bytes"] for fact in receipt["files"].values())
-    where = "there already:" if was_there else "in"
-    print(f"{label} is {where} {args.folder}: {size(n_bytes)}, {receipt['of']['dtype']}")
-    if verified:
-        print(table(("compared with our own model", "result"), _lines(verified)))
-    if address:
-        print(f"pushed to {address}, {'public' if args.public else 'private'}")
-    again = f"python -m train.export --run {label} --to {args.to} {shlex.quote(str(args.folder))}"
-    if not verified:
-        print(f"NOT verified: {args.folder} was never loaded back")
-        print_next(f"{again} --force   # with transformers installed: writes and verifies it")
-    elif address:
-        print_next(f"open {address}")
-    else:
-        print_next(f"{again} --push OWNER/NAME   # after reading {args.folder / card.name}")
-
-
-def _lines(verified: dict[str, Any]) -> list[tuple[str, str]]:
-    rounding = verified["rounding"]
-    return [
-        ("max |Δlogit|", f"{verified['max_logit_difference']:.2e} of {verified['logits']:,}"),
-        *([] if rounding is None else [("of rounding the weights", f"{rounding:.2e}")]),
-        ("greedy tokens", f"{verified['greedy_matched']} of {verified['greedy_steps']} the same"),
-        ("token ids", f"{verified['text_tokens']:,} the same, {verified['texts']} texts"),
-        ("conversations", f"{verified['conversations']} the same" if verified["conversations"] else "none: no chat"),
-    ]
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dataprep.chat import prompt_ids, read_messages, render
-from dataprep.errors import DataError, EnvironmentProblem
+from dataprep.errors import EnvironmentProblem
 from dataprep.vocab import Vocab
 from train.cache import Cache
 from train.export import evidence
+from train.export.same_text import compare_chat, compare_ids, differs
 from train.export.shape import ANSWER_END
 from train.export.tensors import round_weights
 from train.model import GPT
@@ -27,7 +27,6 @@ from train.weights import Opened
 
 _GREEDY_STEPS = 64
 _PROMPT_TOKENS = 8
-_BEGUN = 32  # characters of each text that are encoded once more, with what opens a document
 _LONGEST_TRIED = 512  # tokens of one row of random ids: attention far back, and every special as an input
 _TOLERANCE = 1e-3  # of the largest logit; two fp32 programs differ by 1e-6 to 1e-4, a swapped weight by 1e-1 and more
 
@@ -64,8 +63,8 @@ def verify(folder: Path, opened: Opened, *, dtype: torch.dtype, talked: bool) ->
     model, vocab = opened.model, opened.vocab
     tokenizer, theirs = _load(folder)
     _compare_stops(theirs, vocab)
-    texts, text_tokens = _compare_ids(tokenizer, vocab)
-    n_conversations = _compare_chat(tokenizer, vocab) if talked else 0
+    texts, text_tokens = compare_ids(tokenizer, vocab)
+    n_conversations = compare_chat(tokenizer, vocab) if talked else 0
     tried = _rows(vocab, model.cos_TE.shape[0])
     exact = [_ours(model, ids, vocab) for ids in tried]
     round_weights(model, dtype)
@@ -103,62 +102,26 @@ def _load(folder: Path) -> tuple[Any, Any]:
         )
         model, told = loaded
     except (ValueError, KeyError, OSError, RuntimeError, TypeError, AttributeError) as error:
-        raise _differs("transformers does not load it", _said(error), "a folder that loads") from error
+        raise differs("transformers does not load it", _said(error), "a folder that loads") from error
     wrong = {kind: sorted(map(str, names)) for kind, names in _plain(told).items() if names}
     if wrong:
-        raise _differs("its weights are not those of Qwen3ForCausalLM", wrong, "every weight, and no other")
+        raise differs("its weights are not those of Qwen3ForCausalLM", wrong, "every weight, and no other")
     return tokenizer, model.eval()
-
-
-def _compare_ids(tokenizer: Any, vocab: Vocab) -> tuple[int, int]:
-    """(texts, tokens) compared: there and back."""
-    for special, number in vocab.specials.items():
-        if tokenizer.convert_tokens_to_ids(special) != number:
-            raise _differs(f"{special} has another id", tokenizer.convert_tokens_to_ids(special), number)
-    texts, n_tokens = evidence.hostile(vocab.specials), 0
-    for text in texts:
-        wanted = vocab.encode_ordinary(text)
-        found = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        n_tokens += len(wanted)
-        if found != wanted:
-            raise _differs(f"ids of {_where(text, vocab, found, wanted)}", _short(found), _short(wanted))
-        begun = tokenizer(text[:_BEGUN], split_special_tokens=True)["input_ids"]
-        if begun[:1] != [vocab.end_id] or begun[1:] != vocab.encode_ordinary(text[:_BEGUN]):
-            raise _differs("it does not begin a text from the end token", begun[:3], [vocab.end_id, *wanted[:2]])
-        back = tokenizer.decode(wanted)
-        if back != text:
-            raise _differs("its decoder gives another text", repr(back[:40]), repr(text[:40]))
-    return len(texts), n_tokens
-
-
-def _compare_chat(tokenizer: Any, vocab: Vocab) -> int:
-    """Conversations compared: as a prompt where the user spoke last, and as they stand."""
-    talks = evidence.conversations()
-    for messages in talks:
-        whole, _ = render(vocab, read_messages(messages))
-        wanted = {False: [vocab.end_id, *whole[:-1]]}
-        if messages[-1]["role"] == "user":
-            wanted[True] = [vocab.end_id, *prompt_ids(vocab, messages)]
-        for asks, ids in wanted.items():
-            found = tokenizer.apply_chat_template(messages, add_generation_prompt=asks, return_dict=False)
-            if found != ids:
-                raise _differs("the chat template renders another conversation", _short(found), _short(ids))
-    return len(talks)
 
 
 def _compare_logits(ours_NV: Tensor, theirs_NV: Tensor) -> tuple[float, float]:
     if ours_NV.shape != theirs_NV.shape:
-        raise _differs("its logits have another shape", tuple(theirs_NV.shape), tuple(ours_NV.shape))
+        raise differs("its logits have another shape", tuple(theirs_NV.shape), tuple(ours_NV.shape))
     difference, tolerance = _largest(ours_NV - theirs_NV), _TOLERANCE * max(1.0, _largest(ours_NV))
     if not difference <= tolerance:  # NaN is no agreement
-        raise _differs("its logits are others", f"a difference of {difference:.3g}", f"at most {tolerance:.3g}")
+        raise differs("its logits are others", f"a difference of {difference:.3g}", f"at most {tolerance:.3g}")
     return difference, tolerance
 
 
 def _compare_stops(theirs: Any, vocab: Vocab) -> None:
     stops, wanted = theirs.generation_config.eos_token_id, [vocab.end_id, vocab.specials[ANSWER_END]]
     if not isinstance(stops, list) or sorted(stops) != wanted:
-        raise _differs("it stops elsewhere", stops, wanted)
+        raise differs("it stops elsewhere", stops, wanted)
 
 
 def _compare_greedy(theirs: Any, ids: list[int], greedy: list[int], logits_NV: Tensor, tolerance: float) -> int:
@@ -171,7 +134,7 @@ def _compare_greedy(theirs: Any, ids: list[int], greedy: list[int], logits_NV: T
         if found != wanted and logits_NV[step, wanted] - logits_NV[step, found] <= tolerance:
             return step  # a tie: what follows is another text
         if found != wanted:
-            raise _differs(f"its greedy token {step + 1} is another", found, wanted)
+            raise differs(f"its greedy token {step + 1} is another", found, wanted)
     return len(greedy)
 
 
@@ -206,12 +169,6 @@ def _greedy(model: GPT, vocab: Vocab, ids: list[int]) -> tuple[list[int], Tensor
     return chosen, torch.stack(logits)
 
 
-def _where(text: str, vocab: Vocab, found: list[int], wanted: list[int]) -> str:
-    """The text from the first id that differs."""
-    same = next((i for i, (one, other) in enumerate(zip(found, wanted, strict=False)) if one != other), 0)
-    return repr(vocab.decode(wanted[same:])[:24]) + " differ" if text else "the empty text differ"
-
-
 def _plain(told: Any) -> Mapping[str, Any]:
     return told if isinstance(told, Mapping) else vars(told)
 
@@ -220,18 +177,5 @@ def _largest(x: Tensor) -> float:
     return float(x.abs().max())
 
 
-def _short(ids: Any) -> str:
-    return f"{len(ids):,} ids {list(ids)[:6]}…"
-
-
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-
-
-def _differs(what: str, seen: object, wanted: object) -> DataError:
-    return DataError(
-        f"the export is not the model: {what}; nothing was published",
-        seen=seen,
-        wanted=wanted,
-        fix="report this, with python -m pip list; --no-verify publishes it all the same",
-    )
