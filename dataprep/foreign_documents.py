@@ -32,7 +32,7 @@ class Recutter:
         self._closed_at = self._learned_at = 0  # tokens and loss of the documents that are finished
         self.tokens = self.loss_tokens = 0
         self.documents = self.empty_documents = self.unsupervised_documents = 0
-        self.end_tokens = self.lone_ends = self.added_ends = 0
+        self.end_tokens = self.seen_ends = self.lone_ends = self.added_ends = 0
 
     def cut(self, tokens: np.ndarray, loss: np.ndarray | None = None) -> Recut:
         """The next block, uint16[n], with its mask uint8[n] where there is one."""
@@ -40,6 +40,7 @@ class Recutter:
         stops = self._stops(behind_ends, self._place + len(tokens))
         recut = self._recut(tokens, loss, stops, behind_ends)
         self._place += len(tokens)
+        self.seen_ends += len(behind_ends)
         return recut
 
     def close(self, *, masked: bool, begun: bool = False) -> Recut:

@@ -196,7 +196,10 @@ def _same(held: Held, fact: FileFact) -> tuple[Path, FileFact]:
 
 
 def _writer(content: Callable[[], bytes]) -> Writer:
-    return lambda out: out.write(content()) and None
+    def write(out: HashedFile) -> None:
+        out.write(content())
+
+    return write
 
 
 def _copy(held: Path, fact: FileFact, out: HashedFile) -> None:

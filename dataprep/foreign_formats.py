@@ -129,6 +129,6 @@ def refuse(name: str, seen: object, wanted: object) -> NoReturn:
 
 def _metric(count: int) -> str:
     """Three digits and a prefix, as datatrove's metadata has them: 1234567 is 1.23 M."""
-    exponent = int(math.log10(count)) if count else 0
+    exponent = int(math.log10(float(f"{count:.3g}"))) if count else 0  # of the rounded count: 999999 is 1.00 M
     thousands = min(exponent // 3, len(_METRIC_PREFIXES) - 1)
     return f"{count / 1000**thousands:.{max(0, 2 - (exponent - 3 * thousands))}f} {_METRIC_PREFIXES[thousands]}"

@@ -103,7 +103,7 @@ def import_shard(
             text_bytes += int(vocab.byte_lengths[recut.tokens].sum())
             report(recut.tokens.nbytes)
             _write(outs, recut)
-        if recutter.end_tokens - recutter.added_ends == 0 and foreign.index is None and not one_document:
+        if recutter.seen_ends == 0 and foreign.index is None and not one_document:
             _refuse_endless(foreign, vocab)
         if recutter.tokens == 0:
             refuse(foreign.file.name, "end tokens only", "text")
@@ -148,14 +148,15 @@ def _recut_blocks(foreign: Foreign, vocab: Vocab, recutter: Recutter, hear: Call
         _check_ids(foreign, vocab, tokens, place)
         mask = _next_mask(foreign, masks, len(tokens)) if masks else None
         if place == 0 and foreign.format == "llmc" and tokens[0] == vocab.end_id:
-            begun, cut = True, tokens[1:]
-        else:
-            cut = tokens
+            begun = True
+            recutter.seen_ends += 1
+        yield recutter.cut(tokens[1:] if begun and place == 0 else tokens, mask)
         place += len(tokens)
-        yield recutter.cut(cut, mask)
     if place != foreign.n_tokens:
         refuse(foreign.file.name, f"{place:,} tokens", f"{foreign.n_tokens:,}: it changed while it was read")
-    yield recutter.close(masked=foreign.loss is not None, begun=begun)
+    last = recutter.close(masked=foreign.loss is not None, begun=begun)
+    recutter.added_ends -= begun and len(last.tokens)  # the one before the first document: moved, not added
+    yield last
 
 
 def _write(outs: dict[str, HashedFile], recut: Recut) -> None:
