@@ -180,7 +180,7 @@ def _made_again(receipt: Receipt) -> str:
         return f"{make_shards(receipt.source, tokenizer=tokenizer)}   # with your N"
     what = f"--from {origin.layout} --source {receipt.source} --tokenizer {tokenizer}"
     held_out = f" --holdout {receipt.shard}" if receipt.split == "holdout" else ""
-    return f"python -m dataprep.import {what}{held_out} {receipt.file.name}"
+    return f"python -m dataprep.import {what}{held_out} {receipt.file.name}   # with its folder"
 
 
 def open_bin(paths: Paths, tokenizer: str, source: str, shard: str, *, tokens: int, bin_sha256: str) -> np.ndarray:

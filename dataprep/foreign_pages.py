@@ -77,9 +77,11 @@ def page(about: dict[str, Any], files: Sequence[Published]) -> str:
     format_, tokenizer = FORMATS[about["format"]], about["tokenizer"]
     rows = [[file.name, file.bytes, "link" if file.linked else "own bytes"] for file in files]
     tokens, n_shards = sum(shard["tokens"] for shard in about["shards"]), len(about["shards"])
-    counts = f"{tokens:,} tokens in {n_shards:,} shards; the vocabulary is `{tokenizer['name']}`"
+    counts = (
+        f"{tokens:,} tokens in {n_shards:,} shard{'s' if n_shards > 1 else ''}; the vocabulary is `{tokenizer['name']}`"
+    )
     counts += f" with {tokenizer['vocab_size']:,} ids."
-    notes = "".join(f"\n- {note}" for note in format_.notes(about))
+    notes = "".join(f"\n- {note}\n" for note in format_.notes(about))
     warning = (
         "**Files marked `link` are hard links to bins of the training data they came from. Changing one in place\n"
         "changes that data.** Replace or delete them freely; to edit, export again with `--copy`.\n"

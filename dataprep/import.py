@@ -7,25 +7,21 @@ Run: python -m dataprep.import --from nanogpt --source owt --holdout val train.b
 """
 
 import argparse
-import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dataprep import manifest, quantity
-from dataprep.asked import publish_asked, read_asked
-from dataprep.bins import IMPORTED, Receipt, check_files, find_receipts, read_receipt
+from dataprep.bins import Receipt, read_receipt
 from dataprep.console import Progress, print_json, print_next
-from dataprep.errors import DataError, Parser, UsageError, run
+from dataprep.errors import DataError, Parser, run
 from dataprep.foreign_documents import Recutter
 from dataprep.foreign_import import SUFFIX_OF, Foreign, check_first_tokens, import_shard, open_foreign
+from dataprep.foreign_source import Wanted, check_name, check_shards, held_receipt, publish_request
 from dataprep.index import print_notes
-from dataprep.listing import ListedFile, Listing
 from dataprep.paths import Paths, find_paths
-from dataprep.publish import locked, sha256_file, sweep
-from dataprep.sources import SOURCE_NAME, Source, load_catalogue
-from dataprep.supply import check_tokenizer
+from dataprep.publish import locked, sweep
+from dataprep.sources import SOURCE_NAME
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import obtain_vocab
 
@@ -36,18 +32,20 @@ def main(argv: list[str] | None = None) -> int:
     """Check every file, then bring them in one by one, index, report."""
     args = _parse(argv)
     paths = find_paths()
-    _check_name(paths, args)
+    check_name(paths, args.source, args.catalogue)
     vocab = obtain_vocab(paths, args.tokenizer, vocab_file=args.vocab_file)
     files = [open_foreign(args.format, file) for file in _named_files(args.files, SUFFIX_OF[args.format])]
-    _check_shards(files, args.holdout)
+    check_shards(files, args.holdout)
     for file in files:
         check_first_tokens(file, vocab, one_document=args.one_document)
     folder = paths.bins(vocab.name, args.source)
+    asked = {"source": args.source, "format": args.format, "licence": args.licence}
+    wanted = Wanted(**asked, holdout=tuple(args.holdout), one_document=args.one_document)
     with locked(paths.source_record(args.source).with_name(f".{args.source}.lock")):
         sweep(folder)
-        held = {file.shard: _held_receipt(folder, file, vocab, args) for file in files}
-        _publish_request(paths, files, vocab, args)
-        made = _bring(files, held, vocab, folder, args)
+        held = {file.shard: held_receipt(folder, file, vocab, wanted) for file in files}
+        publish_request(paths, files, vocab, wanted)
+        made = _bring(files, held, vocab, folder, wanted, quiet=args.json)
     rebuilt = manifest.rebuild(paths)
     receipts = [read_receipt(folder / f"{file.shard}.json") for file in files]
     _report_json(receipts, made) if args.json else _report(paths, receipts, made)
@@ -56,35 +54,26 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _bring(
-    files: Sequence[Foreign], held: dict[str, Receipt | None], vocab: Vocab, folder: Path, args: argparse.Namespace
+    files: Sequence[Foreign],
+    held: dict[str, Receipt | None],
+    vocab: Vocab,
+    folder: Path,
+    wanted: Wanted,
+    *,
+    quiet: bool,
 ) -> dict[str, Recutter]:
     """What was changed in each shard that had to be made."""
     made = {}
     missing = [file for file in files if held[file.shard] is None]
-    with Progress(args.source, sum(file.n_tokens * 2 for file in missing), quiet=args.json) as progress:
+    with Progress(wanted.source, sum(file.n_tokens * 2 for file in missing), quiet=quiet) as progress:
         if len(missing) < len(files):
             progress.say(f"{len(files) - len(missing):,} of {len(files):,} shards are held already")
         for file in missing:
-            about = {"vocab": vocab, "split": _split(file.shard, args), "licence": args.licence, "folder": folder}
-            about |= {"one_document": args.one_document, "report": progress.advance}
-            receipt, made[file.shard] = import_shard(file, args.source, **about)
+            about = {"vocab": vocab, "split": wanted.split_of(file.shard), "licence": wanted.licence, "folder": folder}
+            about |= {"one_document": wanted.one_document, "report": progress.advance}
+            receipt, made[file.shard] = import_shard(file, wanted.source, **about)
             progress.say(f"{file.shard}  {receipt.documents:>9,} documents  {receipt.tokens:>13,} tokens")
     return made
-
-
-def _check_name(paths: Paths, args: argparse.Namespace) -> None:
-    """Refuse the name of a source that comes another way: its shards and these would be one source."""
-    record = paths.source_record(args.source)
-    kinds = {read_receipt(file).origin.kind for file in find_receipts(paths, "*", args.source)}
-    kinds |= {read_asked(record).kind} if record.exists() else set()
-    kinds |= {"the catalogue"} if args.source in load_catalogue(args.catalogue) else set()
-    if taken := kinds - {IMPORTED}:
-        raise UsageError(
-            f"the name {args.source!r} is taken by a source that is not imported",
-            seen=f"--source {args.source}, known from: {', '.join(sorted(taken))}",
-            wanted="a new name",
-            fix=f"--source {args.source}-imported",
-        )
 
 
 def _named_files(given: Sequence[Path], suffix: str) -> list[Path]:
@@ -99,67 +88,6 @@ def _named_files(given: Sequence[Path], suffix: str) -> list[Path]:
     return files
 
 
-def _check_shards(files: Sequence[Foreign], holdout: Sequence[str]) -> None:
-    """A file is a shard by its name: one each, a name that can be typed, and held-out ones among them."""
-    shards = Counter(file.shard for file in files)
-    name, count = shards.most_common(1)[0]
-    if count > 1:
-        raise UsageError(f"{count} files would make one shard", seen=name, wanted="one each", fix="rename one of them")
-    if strange := [name for name in shards if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name)]:
-        wanted = "letters, digits, '.', '_', '+' and '-'"
-        raise UsageError("a file's name is no shard's", seen=repr(strange[0]), wanted=wanted, fix="rename the file")
-    if strangers := sorted(set(holdout) - shards.keys()):
-        raise UsageError(
-            "--holdout names what is not imported",
-            seen=", ".join(strangers),
-            wanted=", ".join(shards),
-            fix="one of them",
-        )
-
-
-def _held_receipt(folder: Path, file: Foreign, vocab: Vocab, args: argparse.Namespace) -> Receipt | None:
-    """The receipt of a shard that is done. Raises UsageError where another file became this shard."""
-    receipt_file = folder / f"{file.shard}.json"
-    if not receipt_file.exists():
-        return None
-    receipt = read_receipt(receipt_file)
-    check_tokenizer(receipt, vocab)
-    changed = [path for path in (file.file, *file.beside) if path.stat().st_mtime_ns > receipt_file.stat().st_mtime_ns]
-    same_size = (receipt.file.name, receipt.file.bytes) == (file.file.name, file.file.stat().st_size)
-    if not same_size or (file.file in changed and sha256_file(file.file) != receipt.file.sha256):
-        raise UsageError(
-            f"shard {file.shard} of {args.source} was imported from another file",
-            seen=f"{file.file}, {file.file.stat().st_size:,} bytes",
-            wanted=f"{receipt.file.name}, {receipt.file.bytes:,} bytes, sha256 {receipt.file.sha256[:12]}…",
-            fix=f"give these files a --source of their own, or rm {receipt_file} first",
-        )
-    try:
-        check_files(folder, receipt)
-    except DataError:
-        return None
-    made_from = (receipt.split, receipt.origin.layout, receipt.origin.licence)
-    asked = (_split(file.shard, args), args.format, args.licence)
-    return receipt if made_from == asked and not changed else None
-
-
-def _publish_request(paths: Paths, files: Sequence[Foreign], vocab: Vocab, args: argparse.Namespace) -> None:
-    """Add these shards to what is asked of the source, so that a gap has a name."""
-    record = paths.source_record(args.source)
-    before = read_asked(record) if record.exists() else None
-    splits = dict(before.shards) if before and before.tokenizer == vocab.name else {}
-    splits |= {file.shard: _split(file.shard, args) for file in files}
-    holdout = tuple(shard for shard, split in sorted(splits.items()) if split == "holdout")
-    source = Source(
-        name=args.source, kind=IMPORTED, layout=args.format, columns=(), holdout=holdout, licence=args.licence
-    )
-    listed = tuple(ListedFile(shard=shard, split=split, name=shard) for shard, split in sorted(splits.items()))
-    publish_asked(paths, Listing(source=source, revision=None, files=listed), listed, vocab.name)
-
-
-def _split(shard: str, args: argparse.Namespace) -> str:
-    return "holdout" if shard in args.holdout else "train"
-
-
 def _changes(made: dict[str, Recutter]) -> dict[str, int]:
     return {key: sum(getattr(recutter, key) for recutter in made.values()) for key in ("lone_ends", "added_ends")}
 
@@ -168,7 +96,7 @@ def _report(paths: Paths, receipts: Sequence[Receipt], made: dict[str, Recutter]
     first, changes = receipts[0], _changes(made)
     documents, tokens = sum(r.documents for r in receipts), sum(r.tokens for r in receipts)
     folder = paths.shown(paths.bins(first.tokenizer.name, first.source))
-    print(f"\n{len(receipts):,} shards, {documents:,} documents, {tokens:,} tokens of {first.source} are in {folder}")
+    print(f"\n{first.source}: {documents:,} documents, {tokens:,} tokens in {folder}")
     if changes["lone_ends"]:
         print(f"{changes['lone_ends']:,} end tokens had no text before them: empty documents, which have no tokens")
     if changes["added_ends"]:

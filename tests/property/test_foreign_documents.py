@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataprep.foreign_documents import Recutter
+from dataprep.foreign_formats import pack_megatron_index, parse_megatron_index
 
 END = 9
 STREAMS = st.lists(st.sampled_from([1, 2, END]), min_size=1, max_size=30)  # an empty file is refused
@@ -85,3 +86,11 @@ def test_repeated_ends_of_an_index_are_empty_documents_and_documents_without_an_
     assert tokens == [1, 2, END, 1, END]
     assert ends == [0, 3, 3, 5]
     assert (recutter.lone_ends, recutter.added_ends, recutter.empty_documents) == (0, 1, 2)
+
+
+@given(st.lists(st.integers(1, 2000), max_size=20))
+def test_an_index_that_is_packed_is_parsed_again_and_has_42_and_20_bytes_a_document(lengths: list[int]) -> None:
+    ends = np.cumsum(lengths, dtype=np.int64)
+    packed = pack_megatron_index(ends)
+    assert len(packed) == 42 + 20 * len(lengths)
+    assert parse_megatron_index("x.idx", packed, 2 * sum(lengths)).tolist() == ends.tolist()
