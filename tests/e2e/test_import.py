@@ -251,9 +251,9 @@ def test_a_shard_is_never_replaced_by_another_files_tokens(root: Path, tmp_path:
     assert bring(root, "nanogpt", file) == 0
     (tmp_path / "other").mkdir()
     for tokens in ([2, END], [2, 3, END]):
+        other = tokens_file(tmp_path / "other", tokens)
+        os.utime(other, (0, 0))  # an old file, perhaps of the same size, is no less another one
         with pytest.raises(UsageError, match="from another file"):
-            other = tokens_file(tmp_path / "other", tokens)
-            os.utime(other, (0, 0))  # an old file, perhaps of the same size, is no less another one
             bring(root, "nanogpt", other)
     assert read(root, "brought", "train", "bin").tolist() == [1, END]
     with pytest.raises(UsageError, match="would make one shard"):
