@@ -221,7 +221,7 @@ def _beside_datatrove(file: Path, n_tokens: int) -> tuple[np.ndarray | None, Pat
 def _size(file: Path) -> int:
     if not file.is_file():
         raise DataError(
-            f"there is no file {file}", seen="no such file", wanted="a file to import", fix="ls; then its right name"
+            f"there is no file {file}", seen="no such file", wanted="a file to import", fix=f"ls {file.parent}"
         )
     return file.stat().st_size
 
