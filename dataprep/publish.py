@@ -121,6 +121,15 @@ def adopt(part: Path, path: Path) -> None:
     _rename(part, path)
 
 
+def publish_link(held: Path, path: Path) -> None:
+    """Publish `path` as another name for the bytes of `held`. OSError where the file system cannot do that."""
+    with private_folder(path.parent, path.name) as part:
+        link = part / path.name
+        os.link(held, link)
+        _reached("synced", path)
+        _rename(link, path)
+
+
 @contextlib.contextmanager
 def private_folder(parent: Path, name: str) -> Iterator[Path]:
     """Yield an empty temp folder in `parent` that is gone afterwards; `sweep` spares it while we live."""

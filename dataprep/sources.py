@@ -37,7 +37,7 @@ BUNDLE = "bundle"  # the kind that is no text: what models are asked
 _REQUIRED = {"local": {"path"}, "hub": {"repo", "files"}, "url": {"urls"}, "python": set(), BUNDLE: {"url"}}
 _OPTIONAL = {"local": set(), "hub": {"revision"}, "url": {"sha256"}, "python": set(), BUNDLE: set()}
 _COMMON = {"kind", "holdout", "licence", *_COLUMN_KEYS}
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ def _read(file: Path) -> dict[str, Source]:
 
 
 def _source(file: Path, name: str, entry: Any) -> Source:
-    if not isinstance(entry, dict) or not _NAME.fullmatch(name):
+    if not isinstance(entry, dict) or not SOURCE_NAME.fullmatch(name):
         _refuse(file, name, None, f"{name!r} is not a source", "a [table] named in a-z, 0-9, '.', '_' and '-'")
     kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in _REQUIRED or (kind == "python" and file != BUILT_IN):
