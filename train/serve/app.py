@@ -62,12 +62,13 @@ async def _answer(
     request: Request, desk: Desk, prompt: Prompt, asked: ChatRequest | CompletionRequest
 ) -> Response:
     limits: Limits = request.app.state.limits
+    chat, n = isinstance(asked, ChatRequest), asked.n or 1
     sampling = asked.sampling(max_tokens=limits.max_tokens)
-    n = asked.n or 1
+    desk.insist_it_fits(prompt, param="messages" if chat else "prompt", may_slide=asked.truncation == "auto")
     presence = Presence(request)
     speech = await desk.ask(prompt, sampling, n=n, stops=asked.stops, gone=presence.gone)
     presence.listen_to(speech)
-    reply = Reply(model=desk.label, chat=isinstance(asked, ChatRequest), n=n, n_prompt_tokens=len(prompt))
+    reply = Reply(model=desk.label, chat=chat, n=n, n_prompt_tokens=len(prompt.ids))
     if not asked.stream:
         return await whole(speech, reply)
     options = asked.stream_options

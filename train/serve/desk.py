@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from dataprep.errors import QuernError
 from train.engine import Engine, Prompt, chat_prompt, text_prompt
 from train.sampling import Sampling
 from train.serve.refusals import Refusal, from_error
 from train.serve.speech import Speech
 from train.weights import Opened
-
-from dataprep.errors import QuernError
+from train.window import fit
 
 _WAIT_S = 120.0
 _COME_AGAIN_S = 5
@@ -56,14 +56,24 @@ class Desk:
             said = f"{self.label} has learned no conversations: ask it to go on with a text, at /v1/completions"
             raise Refusal(400, said, param="model", code="model_does_not_chat")
         try:
-            prompt = chat_prompt(self.opened.vocab, messages)
+            return chat_prompt(self.opened.vocab, messages)
         except QuernError as error:
             raise from_error(error, param="messages") from None
-        return self._fitting(prompt, "messages")
 
     def text(self, text: str) -> Prompt:
         """Ids to go on from."""
-        return self._fitting(text_prompt(self.opened.vocab, text), "prompt")
+        return text_prompt(self.opened.vocab, text)
+
+    def insist_it_fits(self, prompt: Prompt, *, param: str, may_slide: bool) -> None:
+        """Raise Refusal for a prompt longer than the context, or where even sliding leaves no room for an answer."""
+        n_tokens, context = len(prompt.ids), self._engine.context
+        if n_tokens >= context and not may_slide:
+            said = f'{param}: {n_tokens:,} tokens, and {self.label} sees {context:,}; "truncation": "auto" drops the oldest'
+            raise Refusal(400, said, param=param, code="context_length_exceeded")
+        try:
+            fit(prompt, (), context=context, n_more=1)
+        except QuernError as error:
+            raise from_error(error, param=param, code="context_length_exceeded") from None
 
     async def ask(
         self, prompt: Prompt, sampling: Sampling, *, n: int, stops: Sequence[str], gone: asyncio.Event
@@ -100,10 +110,3 @@ class Desk:
         finally:
             leaving.cancel()
             self._n_waiting -= 1
-
-    def _fitting(self, prompt: Prompt, param: str) -> Prompt:
-        n_tokens, most = len(prompt), self.opened.seq_len - 1
-        if n_tokens > most:
-            said = f"{self.label} reads at most {most:,} tokens before it answers; these are {n_tokens:,}"
-            raise Refusal(400, said, param=param, code="context_length_exceeded")
-        return prompt

@@ -39,9 +39,9 @@ class Refusal(Exception):  # noqa: N818 -- it is an answer, not a fault
         return JSONResponse(self.body, status_code=self.status, headers=headers)
 
 
-def from_error(error: QuernError, *, param: str) -> Refusal:
+def from_error(error: QuernError, *, param: str, code: str | None = None) -> Refusal:
     """What a mistake of the asker is called here; the fix for a command line is left out."""
-    return Refusal(400, f"{error.what}: seen {error.seen}, wanted {error.wanted}", param=param)
+    return Refusal(400, f"{error.what}: seen {error.seen}, wanted {error.wanted}", param=param, code=code)
 
 
 def from_validation(errors: list[dict[str, Any]]) -> Refusal:

@@ -84,9 +84,10 @@ class _Asked(_Strict):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=_STANDARD.top_k, ge=1)  # null: no limit
-    min_p: float | None = Field(default=None, ge=0, lt=1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     seed: int | None = Field(default=None, ge=0, le=_SEEDS - MAX_CHOICES)
+    truncation: Literal["auto", "disabled"] | None = "disabled"  # auto: the oldest goes out of sight
     stop: _StopText | Annotated[list[_StopText], Field(max_length=_MAX_STOPS)] | None = None
 
     @model_validator(mode="before")

@@ -82,10 +82,10 @@ def _events(choice: int, stream: Stream, cutter: Cutter, is_cancelled: Callable[
     began = time.perf_counter()
     for piece in stream:
         if shown := cutter.feed(piece):
-            yield Said(choice, shown, stream.n_tokens)
+            yield Said(choice, shown, stream.answer.n_tokens)
         if cutter.cut or is_cancelled():
             break
     finish = "stop" if cutter.cut or is_cancelled() else stream.answer.finish
     if rest := cutter.rest():
-        yield Said(choice, rest, stream.n_tokens)
-    yield Ended(choice, finish, stream.n_tokens, time.perf_counter() - began)
+        yield Said(choice, rest, stream.answer.n_tokens)
+    yield Ended(choice, finish, stream.answer.n_tokens, time.perf_counter() - began)
