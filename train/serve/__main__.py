@@ -6,6 +6,7 @@ Run: python -m train.serve --run R [--run R2@STEP]
 """
 
 import argparse
+import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,32 +19,26 @@ if TYPE_CHECKING:
     from train.serve.desk import Desk
 
 _BYTES = "K, M: powers of 1,000"
+_MAKE_KEY = "openssl rand -hex 24 > serve.key; then the same command with --api-key-file serve.key"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Open the models, then answer until Ctrl-C."""
     args = _parse(argv)
     key = _key(args)
-    from train.serve.app import create_app
-    from train.serve.limits import LOOPBACK_NAMES, Limits
-    from train.serve.listening import address_of, bind, is_loopback, listen
+    from train.serve.listening import address_of, bind, listen
 
-    if key is None and not is_loopback(args.host):
-        raise UsageError(
-            f"--host {args.host} lets other machines ask, and nothing keeps strangers out",
-            seen="no key",
-            wanted="--api-key-file FILE, or --api-key KEY",
-            fix="openssl rand -hex 24 > serve.key; then the same command with --api-key-file serve.key",
-        )
-    limits = Limits(
-        names=None if key else LOOPBACK_NAMES | {args.host},
-        key=key,
-        body_bytes=args.max_body,
-        requests_per_minute=args.requests_per_minute,
-        max_tokens=args.max_tokens,
-        n_waiting=args.max_waiting,
-    )
     with bind(args.host, args.port) as listener:
+        from train.serve.app import create_app
+        from train.serve.limits import LOOPBACK_NAMES, Limits
+
+        limits = Limits(
+            names=None if key else LOOPBACK_NAMES | {args.host},
+            key=key,
+            body_bytes=args.max_body,
+            requests_per_minute=args.requests_per_minute,
+            max_tokens=args.max_tokens,
+        )
         desks = _open(find_paths(), args)
         _print(desks, address_of(listener), with_key=key is not None)
         listen(create_app(desks, limits), listener, on_end=lambda: [desk.close() for desk in desks])
@@ -84,7 +79,7 @@ def _print(desks: "list[Desk]", address: str, *, with_key: bool) -> None:
 
 
 def _key(args: argparse.Namespace) -> str | None:
-    """The key, of the flag or the file. Raises for one that is none."""
+    """The key, of the flag or the file. Raises for one that is none, and where one is needed and not given."""
     if args.api_key_file is None:
         key, where = args.api_key, "--api-key"
     else:
@@ -94,9 +89,24 @@ def _key(args: argparse.Namespace) -> str | None:
             f"{where} holds no key",
             seen=f"{len(key)} characters",  # never the key itself
             wanted="letters, digits and signs without blanks, in one line",
-            fix="openssl rand -hex 24 > serve.key; then the same command with --api-key-file serve.key",
+            fix=_MAKE_KEY,
+        )
+    if key is None and not _is_loopback(args.host):
+        raise UsageError(
+            f"--host {args.host} lets other machines ask, and nothing keeps strangers out",
+            seen="no key",
+            wanted="--api-key-file FILE, or --api-key KEY",
+            fix=_MAKE_KEY,
         )
     return key
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _read_key(file: Path) -> str:

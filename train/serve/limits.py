@@ -35,7 +35,6 @@ class Limits:
     body_bytes: int = 1 << 20
     requests_per_minute: int = 120
     max_tokens: int = 2048
-    n_waiting: int = 8
 
 
 class Pace:

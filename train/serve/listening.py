@@ -7,7 +7,6 @@ Holds: an address that cannot be had is said before a model is loaded; told to e
 
 import asyncio
 import errno
-import ipaddress
 import os
 import signal
 import socket
@@ -20,14 +19,6 @@ from starlette.types import ASGIApp
 from dataprep.errors import EnvironmentProblem
 
 _LEAVE_S = 1  # for answers to be closed, once everything was told to stop
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -57,6 +48,11 @@ def address_of(listener: socket.socket) -> str:
 
 def listen(app: ASGIApp, listener: socket.socket, on_end: Callable[[], None]) -> None:
     """Answer until told to end; `on_end` then stops whatever is still being said."""
+    asyncio.run(server_of(app, on_end).serve(sockets=[listener]))
+
+
+def server_of(app: ASGIApp, on_end: Callable[[], None]) -> uvicorn.Server:
+    """A server that is not listening yet; its `handle_exit` ends it."""
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -67,7 +63,7 @@ def listen(app: ASGIApp, listener: socket.socket, on_end: Callable[[], None]) ->
         lifespan="off",
         timeout_graceful_shutdown=_LEAVE_S,
     )
-    asyncio.run(_Server(config, on_end).serve(sockets=[listener]))
+    return _Server(config, on_end)
 
 
 class _Server(uvicorn.Server):
