@@ -35,7 +35,7 @@ def train_two(encoded_root: Path, root: Path) -> Path:
         catalogue.write(TALKS)
     (root / "talks").mkdir()
     for number in range(2):
-        lines = [json.dumps({"messages": _talk(i)}) for i in range(200)]
+        lines = [json.dumps({"messages": _talk(i)}) for i in range(400 - 360 * number)]
         (root / "talks" / f"shard_{number:05d}.jsonl").write_text("\n".join(lines) + "\n")
     catalogue = ("--catalogue", str(root / "my.toml"), "--tokenizer", "tiny-bpe")
     assert run_in(root, shards.main, "--source", "talks", "--n", "1", *catalogue) == 0

@@ -36,7 +36,7 @@ class Cache:
 
     def only(self, rows: Sequence[int]) -> "Cache":
         """A copy of some rows, in this order."""
-        kept = torch.tensor(list(rows), device=self._layers[0][0].device)
+        kept = torch.tensor(list(rows), dtype=torch.int64, device=self._layers[0][0].device)
         return Cache([(keys[kept], values[kept]) for keys, values in self._layers], [self.lengths[row] for row in rows])
 
     def views(self, cos_TE: Tensor, sin_TE: Tensor, n_new: int) -> list[View]:

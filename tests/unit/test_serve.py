@@ -71,7 +71,7 @@ def asked(**fields: object) -> ChatRequest:
         ({"seed": -1}, "seed"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 5, "max_completion_tokens": 6}, "max_completion_tokens"),
-        ({"stop": ""}, "stop"),
+        ({"stop": ""}, "stop.0"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"stop": [7]}, "stop.0"),
         ({"logprobs": True}, "logprobs"),
@@ -84,7 +84,7 @@ def asked(**fields: object) -> ChatRequest:
         ({"messages": "Hi"}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
-        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages.0.content.0.text"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type"),
     ],
 )
@@ -100,7 +100,13 @@ def test_a_body_that_cannot_be_answered_is_refused_by_the_name_of_its_field(
 
 
 def test_what_changes_nothing_may_be_said() -> None:
-    harmless = {"logprobs": None, "presence_penalty": 0.0, "tools": [], "user": "me", "response_format": {"type": "text"}}
+    harmless = {
+        "logprobs": None,
+        "presence_penalty": 0.0,
+        "tools": [],
+        "user": "me",
+        "response_format": {"type": "text"},
+    }
     assert asked(**harmless).sampling(max_tokens=9).max_tokens == 9
 
 

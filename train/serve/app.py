@@ -58,9 +58,7 @@ async def _complete(request: Request, asked: CompletionRequest) -> Response:
     return await _answer(request, desk, desk.text(asked.text), asked)
 
 
-async def _answer(
-    request: Request, desk: Desk, prompt: Prompt, asked: ChatRequest | CompletionRequest
-) -> Response:
+async def _answer(request: Request, desk: Desk, prompt: Prompt, asked: ChatRequest | CompletionRequest) -> Response:
     limits: Limits = request.app.state.limits
     chat, n = isinstance(asked, ChatRequest), asked.n or 1
     sampling = asked.sampling(max_tokens=limits.max_tokens)

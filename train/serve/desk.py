@@ -80,9 +80,7 @@ class Desk:
     ) -> Speech:
         """Wait in line, then begin. Raises Refusal when the line is full or does not move, or the asker has gone."""
         await self._wait_in_line(gone)
-        streams = [
-            lambda i=i: self._engine.stream(prompt, replace(sampling, seed=sampling.seed + i)) for i in range(n)
-        ]
+        streams = [lambda i=i: self._engine.stream(prompt, replace(sampling, seed=sampling.seed + i)) for i in range(n)]
         self._speech = Speech(streams, stops, self._busy.release)
         if gone.is_set():
             self._speech.cancel()

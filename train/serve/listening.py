@@ -24,11 +24,8 @@ _LEAVE_S = 1  # for answers to be closed, once everything was told to stop
 def bind(host: str, port: int) -> socket.socket:
     """A socket at that address, port 0 for any. Raises EnvironmentProblem."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen()
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
     except OSError as problem:
         taken = problem.errno == errno.EADDRINUSE
         raise EnvironmentProblem(
@@ -37,7 +34,6 @@ def bind(host: str, port: int) -> socket.socket:
             wanted="a free port of this machine",
             fix=f"the same command with --port {port + 1}" if taken else "the same command without --host and --port",
         ) from None
-    return listener
 
 
 def address_of(listener: socket.socket) -> str:

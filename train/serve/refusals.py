@@ -47,7 +47,7 @@ def from_error(error: QuernError, *, param: str, code: str | None = None) -> Ref
 def from_validation(errors: list[dict[str, Any]]) -> Refusal:
     """The first thing that is wrong with a body, as pydantic found it, without the value itself."""
     first = errors[0]
-    where = [str(part) for part in first["loc"] if part not in {"body", "str", "list[_TextPart]", "list[str]"}]
+    where = [str(part) for part in first["loc"] if part != "body"]
     param = str(first.get("ctx", {}).get("param") or ".".join(where)) or None
     if first["type"] == "json_invalid":
         return Refusal(400, "the body is not JSON", code="invalid_json")

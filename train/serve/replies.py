@@ -89,4 +89,3 @@ class Reply:
         message = {"role": "assistant", "content": self.texts[i], "refusal": None}
         said = {"message": message} if self.chat else {"text": self.texts[i]}
         return {"index": i, **said, "logprobs": None, "finish_reason": self.finishes[i]}
-

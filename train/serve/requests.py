@@ -9,7 +9,7 @@ Holds: nothing is ignored that would change the answer: what this server cannot 
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from train.sampling import Sampling
@@ -39,7 +39,26 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
 # About the asker, not about the answer.
 _ABOUT_THE_ASKER = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
 
-_StopText = Annotated[str, Field(min_length=1, max_length=200)]
+
+def _whole(text: str) -> str:
+    """JSON can spell half a character (a lone surrogate); no tokenizer can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is no character") from None
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_whole)]
+_StopText = Annotated[_Text, Field(min_length=1, max_length=200)]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_parts(value: Any) -> Any:
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
 class _Strict(BaseModel):
@@ -48,14 +67,14 @@ class _Strict(BaseModel):
 
 class _TextPart(_Strict):
     type: Literal["text"]
-    text: str
+    text: _Text
 
 
 class Message(_Strict):
     """One turn. A developer's message is a system message."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_TextPart]
+    content: Annotated[list[_TextPart], BeforeValidator(_as_parts)]
 
     @model_validator(mode="before")
     @classmethod
@@ -65,7 +84,7 @@ class Message(_Strict):
 
     def plain(self) -> dict[str, str]:
         """As `dataprep.chat` reads it; parts of a text are one text."""
-        said = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        said = "".join(part.text for part in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": said}
 
 
@@ -76,7 +95,7 @@ class _StreamOptions(_Strict):
 
 
 class _Asked(_Strict):
-    model: str
+    model: _Text
     stream: bool | None = False
     stream_options: _StreamOptions | None = None
     n: int | None = Field(default=1, ge=1, le=MAX_CHOICES)
@@ -88,7 +107,7 @@ class _Asked(_Strict):
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     seed: int | None = Field(default=None, ge=0, le=_SEEDS - MAX_CHOICES)
     truncation: Literal["auto", "disabled"] | None = "disabled"  # auto: the oldest goes out of sight
-    stop: _StopText | Annotated[list[_StopText], Field(max_length=_MAX_STOPS)] | None = None
+    stop: Annotated[list[_StopText] | None, BeforeValidator(_as_list), Field(max_length=_MAX_STOPS)] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -105,7 +124,7 @@ class _Asked(_Strict):
     @property
     def stops(self) -> list[str]:
         """The texts that end an answer and are no part of it."""
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return self.stop or []
 
     @property
     def limit(self) -> int | None:
@@ -151,12 +170,12 @@ class ChatRequest(_Asked):
 class CompletionRequest(_Asked):
     """POST /v1/completions."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)] = ""
+    prompt: Annotated[list[_Text], BeforeValidator(_as_list), Field(min_length=1, max_length=1)] = [""]
 
     @property
     def text(self) -> str:
         """What to go on from."""
-        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+        return self.prompt[0]
 
 
 def _is_one_of(value: Any, others: tuple[Any, ...]) -> bool:

@@ -41,7 +41,9 @@ Event = Said | Ended
 class Speech:
     """Answers under way."""
 
-    def __init__(self, streams: Iterable[Callable[[], Stream]], stops: Sequence[str], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, streams: Iterable[Callable[[], Stream]], stops: Sequence[str], on_end: Callable[[], None]
+    ) -> None:
         self._streams, self._stops, self._on_end = streams, stops, on_end
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
