@@ -107,7 +107,8 @@ def test_choices_differ_and_each_is_the_one_of_its_own_seed(client: openai.OpenA
     texts = [choice.text for choice in four.choices]
     assert len(set(texts)) == 4
     assert client.completions.create(**asked, seed=11).choices[0].text == texts[2]
-    assert four.usage and four.usage.completion_tokens <= 48
+    assert four.usage
+    assert four.usage.completion_tokens <= 48
 
 
 def test_an_answer_ends_at_a_stop_text_or_at_its_limit(root: Path) -> None:
@@ -163,7 +164,8 @@ def test_a_long_talk_is_refused_unless_its_oldest_turns_may_go(client: openai.Op
     done = client.chat.completions.create(
         model="chat@10", messages=talk, max_tokens=4, temperature=0, extra_body={"truncation": "auto"}
     )
-    assert done.usage and done.usage.prompt_tokens > 256
+    assert done.usage
+    assert done.usage.prompt_tokens > 256
 
 
 @pytest.mark.parametrize(
@@ -299,7 +301,8 @@ def test_ctrl_c_ends_a_server_at_once_in_the_middle_of_an_answer(root: Path) -> 
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
-        assert server.stdout and server.stderr
+        assert server.stdout
+        assert server.stderr
         printed = ""
         while not printed.startswith("next: "):
             printed = server.stdout.readline()

@@ -1,4 +1,4 @@
-"""The page, in a real browser: by keyboard, side by side, in light and dark, narrow and wide; nothing from elsewhere."""
+"""The page, in a real browser: by keyboard, side by side, in light and dark, narrow and wide."""
 
 import re
 import shutil
@@ -153,7 +153,7 @@ def test_the_page_asks_for_the_key_and_says_what_went_wrong(browser: Any, root: 
     with serving(desk, names=None, key="s3cret") as address:
         watched = Watched(browser, address)
         for key in ("wrong", "s3cret"):
-            watched.page.get_by_label("Key").fill(key)
+            watched.page.get_by_role("textbox", name="Key").fill(key)
             watched.page.keyboard.press("Enter")
         expect(watched.page.get_by_role("heading", name="Talk to chat@10")).to_be_visible()
         watched.ask("Hi")

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         desks = _open(find_paths(), args)
         _print(desks, address_of(listener), with_key=key is not None)
-        listen(create_app(desks, limits), listener, on_end=lambda: [desk.close() for desk in desks])
+        listen(create_app(desks, limits), listener, on_end=lambda: _close(desks))
     print("ended")
     return 0
 
@@ -59,6 +59,12 @@ def _open(paths: Paths, args: argparse.Namespace) -> "list[Desk]":
         opened = open_model(paths, run_name, step, device=device)
         desks[opened.label] = Desk(opened, talks=has_talked(paths, opened), n_waiting=args.max_waiting)
     return list(desks.values())
+
+
+def _close(desks: "list[Desk]") -> None:
+    """Stop whatever is still being said."""
+    for desk in desks:
+        desk.close()
 
 
 def _print(desks: "list[Desk]", address: str, *, with_key: bool) -> None:

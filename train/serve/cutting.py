@@ -1,8 +1,8 @@
-"""Cutting: an answer ends where one of its stop texts begins, and what might yet become one is held back.
+r"""Cutting: an answer ends where one of its stop texts begins, and what might yet become one is held back.
 
 In:  pieces of text as they come. Out: pieces that may be shown.
 Holds: what was shown is never taken back, and put together it is the text up to the first stop.
-    stops ["\\nQ:"]   "four.\\n" → "four."   "Q: and" → ""   cut
+    stops ["\nQ:"]   "four.\n" → "four."   "Q: and" → ""   cut
 """
 
 from collections.abc import Sequence

@@ -68,7 +68,8 @@ class Desk:
         """Raise Refusal for a prompt longer than the context, or where even sliding leaves no room for an answer."""
         n_tokens, context = len(prompt.ids), self._engine.context
         if n_tokens >= context and not may_slide:
-            said = f'{param}: {n_tokens:,} tokens, and {self.label} sees {context:,}; "truncation": "auto" drops the oldest'
+            said = f"{n_tokens:,} tokens, and {self.label} sees {context:,}: "
+            said += 'ask less, or with "truncation": "auto", which lets the oldest go'
             raise Refusal(400, said, param=param, code="context_length_exceeded")
         try:
             fit(prompt, (), context=context, n_more=1)
@@ -99,12 +100,19 @@ class Desk:
         turn, leaving = asyncio.ensure_future(self._busy.acquire()), asyncio.ensure_future(gone.wait())
         try:
             await asyncio.wait({turn, leaving}, timeout=self._wait_s, return_when=asyncio.FIRST_COMPLETED)
-            if not turn.done():
-                said = f"{self.label} was busy for {self._wait_s:.0f} s"
-                raise Refusal(503, said, code="waited_too_long", retry_after_s=_COME_AGAIN_S)
-        except BaseException:
-            turn.cancel() or self._busy.release()
+        except asyncio.CancelledError:
+            _give_up(turn, self._busy)
             raise
         finally:
             leaving.cancel()
             self._n_waiting -= 1
+        if not turn.done():
+            _give_up(turn, self._busy)
+            said = f"{self.label} was busy for {self._wait_s:.0f} s"
+            raise Refusal(503, said, code="waited_too_long", retry_after_s=_COME_AGAIN_S)
+
+
+def _give_up(turn: "asyncio.Future[Any]", busy: asyncio.Lock) -> None:
+    """Leave the line; whoever has come to the front of it already gives the place back."""
+    if not turn.cancel():
+        busy.release()
