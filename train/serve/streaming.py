@@ -10,6 +10,7 @@ data: [DONE]
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from train.serve.refusals import Refusal
 from train.serve.replies import Reply
 from train.serve.speech import Speech
 
+_LOG = logging.getLogger("uvicorn.error")  # which prints to stderr
 _DONE = "data: [DONE]\n\n"
 
 
@@ -67,9 +69,10 @@ def streamed(speech: Speech, reply: Reply, *, usage_at_end: bool, usage_always: 
             if usage_at_end:
                 yield _event(reply.closing())
             yield _DONE
-        except Exception:
+        except Exception:  # noqa: BLE001 -- said to the asker and in the log
+            # The answer has begun: its status is sent, and cut off it would look like a broken line.
+            _LOG.exception("the model failed")
             yield _event(Refusal(500, "the model failed; the server's terminal says why").body)
-            raise
         finally:
             speech.cancel()
 
