@@ -121,6 +121,7 @@ def test_two_checkpoints_answer_one_prompt_side_by_side(
         page.get_by_role("group", name="Side B").get_by_label("Max tokens").fill("7")
         page.get_by_role("group", name="Side A").get_by_label("Seed").fill("3")
         page.get_by_label("System prompt").fill("Be short.")
+        assert page.get_by_label("System prompt").bounding_box()["width"] > 200
         page.screenshot(path=tmp_path / "settings.png")
         watched.ask("mill 1?")
         for name in ("chat@10", "base@10"):
@@ -132,6 +133,8 @@ def test_two_checkpoints_answer_one_prompt_side_by_side(
         expect(page.get_by_role("article", name="Answer of base@10").locator(".count")).to_contain_text("7 tokens")
         left, right = (box.bounding_box() for box in page.get_by_role("article").all())
         assert (left["y"] == right["y"]) == (width == 1280)
+        assert min(left["width"], right["width"]) > 340
+        assert page.locator("form#composer").bounding_box()["width"] > 340
         page.screenshot(path=tmp_path / f"compare_{width}.png")
         watched.close_in_peace()
 
