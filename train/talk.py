@@ -45,17 +45,16 @@ class Talk:
         """Read one message and answer it, or do what it commands; False to leave."""
         try:
             message = read_message(input, "> ")
+            if message.startswith("/"):
+                command, *rest = message.split(maxsplit=1)
+                return self._obey(command, "".join(rest).strip())
+            if message.strip():
+                self._answer(message)
         except EOFError:
             print()
             return False
         except KeyboardInterrupt:
             print(dim("\n(Ctrl-D or /quit leaves)"))
-            return True
-        try:
-            if message.startswith("/"):
-                return self._obey(*message.partition(" ")[::2])
-            if message.strip():
-                self._answer(message)
         except UsageError as error:
             print(f"{error.what}: {error.seen}, wanted: {error.wanted}")
         return True
@@ -77,8 +76,7 @@ class Talk:
         cut = " · stopped" if stopped else " · cut at --max-tokens" if answer.finish == "length" else ""
         print(dim(f"\n{remark}{cut}{'' if answer.text else ' · nothing was said'}"))
 
-    def _obey(self, command: str, rest: str) -> bool:
-        value = rest.strip()
+    def _obey(self, command: str, value: str) -> bool:
         if command == "/reset":
             self._turns.clear()
             print(dim("(nothing was said yet)"))
