@@ -112,7 +112,9 @@ def test_escape_stops_an_answer_and_the_model(browser: Any, root: Path) -> None:
 def test_two_checkpoints_answer_one_prompt_side_by_side(
     browser: Any, root: Path, tmp_path: Path, width: int, scheme: str
 ) -> None:
-    with serving(desk_of(root, "chat"), desk_of(root, "base")) as address:
+    base = desk_of(root, "base")
+    Scripted(base, ["word "] * 50)
+    with serving(desk_of(root, "chat"), base) as address:
         watched = Watched(browser, address, viewport={"width": width, "height": 844}, color_scheme=scheme)
         page = watched.page
         page.get_by_role("button", name="Compare").click()

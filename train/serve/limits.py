@@ -8,6 +8,7 @@ Holds: without a key only this machine's own programs and pages are answered: a 
 
 import asyncio
 import hmac
+import logging
 import time
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from train.serve.refusals import Refusal
 
+_LOG = logging.getLogger("uvicorn.error")  # which prints to stderr
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 _API = "/v1/"
 _BODY_S = 20.0
@@ -81,7 +83,11 @@ class Gate:
         except Refusal as refusal:
             await refusal.response()(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except Exception:  # noqa: BLE001 -- the log has it, and the asker a 500
+            # The application has answered 500. Raised further it would cost the asker the connection as well.
+            _LOG.exception("a request failed")
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         names, host = self._limits.names, headers.get("host", "")
