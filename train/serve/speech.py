@@ -7,6 +7,7 @@ async for event in speak([stream], [], on_end=desk.free): …
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -75,7 +76,7 @@ class Speech:
             self._tell(lambda: self._events.put_nowait(None))
 
     def _tell(self, what: Callable[[], None]) -> None:
-        if not self._loop.is_closed():  # it is when the program ends
+        with contextlib.suppress(RuntimeError):  # the loop is closed when the program ends
             self._loop.call_soon_threadsafe(what)
 
 
