@@ -16,6 +16,7 @@ from typing import Any
 
 import openai
 import pytest
+import torch
 from served import Scripted, desk_of, serving, train_two, until
 from training import REPOSITORY, records, settle
 
@@ -335,6 +336,9 @@ def test_what_cannot_be_served_is_said_before_a_model_is_loaded(
         main(["--run", "chat", "--api-key-file", str(tmp_path / "none.key")])
     with pytest.raises(UsageError, match="there is no run 'nobody'"):
         main(["--run", "nobody", "--port", "0"])
+    if not torch.cuda.is_available():
+        with pytest.raises(EnvironmentProblem, match="there is no GPU for --device cuda"):
+            main(["--run", "chat", "--port", "0", "--device", "cuda"])
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(EnvironmentProblem, match="cannot listen") as taken:
