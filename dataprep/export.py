@@ -125,7 +125,8 @@ def _report(folder: Path, record: dict[str, Any], empty: list[str], removed: lis
     columns = ("shard", "split", "documents", "tokens")
     print("\n" + table(columns, [[shard[column] for column in columns] for shard in record["shards"]]))
     n_linked = sum(file["linked"] for file in record["files"])
-    print(f"{len(record['files']):,} files, {n_linked:,} of them hard links to our bins: never edit those in place")
+    links = f", {n_linked:,} of them hard links to our bins: never edit those in place" if n_linked else ""
+    print(f"{len(record['files']):,} files{links}")
     if empty:
         print(f"left out, for they have no tokens: {', '.join(empty)}")
     if removed:
