@@ -19,7 +19,7 @@ from dataprep.foreign_export import SPLITS, Held, Published, Target, plan_target
 from dataprep.foreign_folder import RECORD, claim, is_current, make_room, read_claim
 from dataprep.foreign_pages import FORMATS, page
 from dataprep.paths import Paths, find_paths
-from dataprep.publish import locked, publish_bytes, publish_json, read_json, sweep
+from dataprep.publish import locked, publish_bytes, publish_json, read_json
 from dataprep.sources import find_source, load_catalogue, make_shards
 from dataprep.supply import check_tokenizer, choose_tokenizer
 from dataprep.vocab import Vocab
@@ -103,8 +103,6 @@ def _check_folder(paths: Paths, folder: Path) -> None:
 
 
 def _publish(folder: Path, targets: Sequence[Target], about: dict[str, Any], args: argparse.Namespace) -> None:
-    for inside in (folder, *(folder / split for split in SPLITS)):
-        sweep(inside)
     published = []
     with Progress(args.to, len(targets), quiet=args.json) as progress:
         for target in targets:

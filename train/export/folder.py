@@ -23,8 +23,7 @@ Facts = dict[str, Any]
 
 def stands(folder: Path, of: Facts, *, force: bool) -> bool:
     """Whether this very export is there, whole. Raises UsageError for anything that must not be replaced."""
-    for name in (folder.name, _fresh(folder).name):
-        sweep(folder.parent, of=name)
+    sweep(folder.parent, of={folder.name, _fresh(folder).name})
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     receipt = read_json(folder / RECEIPT) if folder.is_dir() else None
