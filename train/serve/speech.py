@@ -1,8 +1,8 @@
 """Speech: answers being made in a thread of their own, listened to from the event loop.
 
 In:  one iterator of pieces per choice, stop texts. Out: `Said` and `Ended`, as an asynchronous iterator.
-Holds: whoever cancels is obeyed before the next piece of text; `on_end` is called once, when the thread is done with the
-       model, whether anyone still listens or not.
+Holds: whoever cancels is obeyed before the next piece of text; `on_end` is called once, when the thread is done with
+       the model, whether anyone still listens or not.
 async for event in speak([stream], [], on_end=desk.free): …
 """
 
