@@ -23,7 +23,7 @@ Facts = dict[str, Any]
 
 def stands(folder: Path, of: Facts, *, force: bool) -> bool:
     """Whether this very export is there, whole. Raises UsageError for anything that must not be replaced."""
-    sweep(folder.parent, of=folder.name)
+    sweep(folder.parent, of={folder.name, _fresh(folder).name})
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     receipt = read_json(folder / RECEIPT) if folder.is_dir() else None
@@ -51,7 +51,7 @@ def publishing_export(folder: Path, of: Facts) -> Iterator[tuple[Path, Facts]]:
     An export that stands there goes at the last moment, when the new one is durable beside it.
     """
     replaces = folder.exists()
-    fresh = folder.with_name(f".{folder.name}.new.part") if replaces else folder
+    fresh = _fresh(folder) if replaces else folder
     facts: Facts = {}
     try:
         with publishing_folder(fresh) as part:
@@ -70,6 +70,11 @@ def publishing_export(folder: Path, of: Facts) -> Iterator[tuple[Path, Facts]]:
         fresh.rename(folder)
         sync(folder.parent)
         shutil.rmtree(aside)
+
+
+def _fresh(folder: Path) -> Path:
+    """Where an export lies that is whole, until the one it replaces has gone."""
+    return folder.with_name(f".{folder.name}.new.part")
 
 
 def _fact(file: Path) -> Facts | None:
