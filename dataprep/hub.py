@@ -2,15 +2,16 @@
 
 In:  a source's repository, revision and patterns. HF_ENDPOINT and HF_TOKEN are read at each call.
 Out: the commit, its files with size and sha256, one downloaded file (unverified: `raw` judges it).
-Holds: the client's global cache is never read; nothing waits for ever; what may pass when tried
-again is raised as MayPass, what will not as DataError.
+Holds: the client's global cache is never read; nothing waits for ever; an answer is believed only
+where it has the shape it should; what may pass when tried again is raised as MayPass, what will not as DataError.
 """
 
 import contextlib
 import functools
-import json
+import importlib
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
@@ -18,24 +19,34 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 from dataprep.errors import DataError, UsageError
+from dataprep.patience import MayPass, Pace, wait_asked
 from dataprep.sources import SHARD_SUFFIXES
-from dataprep.urls import MayPass
 
 API_TIMEOUT_S = 30  # the client's listing waits for ever by itself; its downloads wait 10 s per read
 _AGAIN = "then the same command again"
 _DENIED, _PASSING, _SERVER_ERROR = (401, 403), (408, 425, 429), 500
 
 
+_SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+# What the client's own parsing raises where an answer has another shape: it looks at nothing before it reads it.
+_MALFORMED = (ValueError, TypeError, KeyError, AttributeError)
+
+
 class RemoteFile(NamedTuple):
-    """One file of a repository. `sha256` is None for the small ones that are not in large-file storage."""
+    """One file of a repository. The small ones that are not in large-file storage have git's sha1, not a sha256."""
 
     name: str
     bytes: int
     sha256: str | None
+    git_sha1: str | None
 
 
 class RepositoryError(DataError):
     """The whole repository is out of reach: trying its other files is pointless."""
+
+
+class GoneError(DataError):
+    """The listing names a file that the Hub does not hold any more."""
 
 
 def endpoint() -> str:
@@ -50,30 +61,42 @@ def resolve(repo: str, revision: str) -> str:
     """The 40-hex commit that `revision` means now."""
     with _judged(repo, revision):
         commit = _api().dataset_info(repo, revision=revision, timeout=API_TIMEOUT_S).sha
-    if not commit:
-        raise MayPass(f"{endpoint()} names no commit for {repo}@{revision}")
+        if not _SHA1.fullmatch(commit):
+            raise ValueError(f"a commit named {commit!r}")
     return commit
 
 
 def list_files(repo: str, commit: str, patterns: tuple[str, ...]) -> list[RemoteFile]:
     """The repository's parquet and JSONL files whose path matches one of `patterns`."""
     with _judged(repo, commit):
-        entries = list(_api().list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset"))
-    return [
-        _remote_file(entry)
-        for entry in entries
-        if entry.path.endswith(SHARD_SUFFIXES)
-        and hasattr(entry, "size")  # a folder has none
-        and any(fnmatchcase(entry.path, pattern) for pattern in patterns)
-    ]
+        return [
+            _remote_file(entry)
+            for entry in _each_once(_api().list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset"))
+            if entry.path.endswith(SHARD_SUFFIXES)
+            and hasattr(entry, "size")  # a folder has none
+            and any(fnmatchcase(entry.path, pattern) for pattern in patterns)
+        ]
 
 
-def download(repo: str, commit: str, name: str, folder: Path, report: Callable[[int], None]) -> Path:
-    """Fetch one file into `folder` with the hub's client (hf-xet where the file is stored that way)."""
+def _each_once(entries: Iterable[Any]) -> Iterator[Any]:
+    """Each entry of a tree. Its pages name the next one: a server may send us in a circle."""
+    paths = set()
+    for entry in entries:
+        if entry.path in paths:
+            raise MayPass(f"{endpoint()} lists {entry.path!r} twice")
+        paths.add(entry.path)
+        yield entry
+
+
+def download(repo: str, commit: str, name: str, folder: Path, report: Callable[[int], None], *, relist: str) -> Path:
+    """Fetch one file into `folder` with the hub's client (hf-xet where the file is stored that way).
+
+    `relist` is the command that lists the source anew: what helps where the listed commit or file is gone.
+    """
     import huggingface_hub
 
     _prepare_client()
-    with _judged(repo, commit):
+    with _judged(repo, commit, relist):
         path = huggingface_hub.hf_hub_download(
             repo,
             name,
@@ -100,6 +123,12 @@ def token_header() -> dict[str, str]:
     return {"authorization": f"Bearer {token}"} if token else {}
 
 
+def gone(repo: str, commit: str, name: str, seen: str, relist: str) -> GoneError:
+    """A listed file is not on the Hub any more, or the whole commit is not."""
+    what = f"{repo}@{commit[:12]} does not hold {name or 'the file'}"
+    return GoneError(what, seen=seen, wanted="the file that was listed", fix=f"{relist}; then the same command again")
+
+
 def gated(repo: str, seen: str) -> RepositoryError:
     """What a person is told whose account has not accepted the terms of `repo`."""
     fix = f"accept the terms at {endpoint()}/datasets/{repo}, export HF_TOKEN=hf_…, {_AGAIN}"
@@ -108,24 +137,55 @@ def gated(repo: str, seen: str) -> RepositoryError:
 
 @functools.cache
 def _prepare_client() -> None:
-    """Silence the client's own warnings, and give every request a time limit.
+    """Silence the client's own warnings; give every request a time limit, and every answer one of speed.
 
-    `list_repo_tree` passes timeout=None, which means for ever, and takes no other. The limit goes in
-    by a request hook of a client like the one it would make.
+    `list_repo_tree` passes timeout=None, which means for ever, and takes no other; the client's own
+    waiting has no end where a server asks for a day, or sends one byte now and then. The limits go in
+    by hooks of a client like the one it would make. (hf-xet has its own transport, which they do not reach.)
     """
     import huggingface_hub
     from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()
     made = huggingface_hub.get_session()
-    hooks = {**made.event_hooks, "request": [*made.event_hooks["request"], _limit_waiting]}
     kind = type(made)
+    paced = _paced_stream(importlib.import_module(kind.__module__.partition(".")[0]).SyncByteStream)
+    ours = {"request": _limit_waiting, "response": functools.partial(_judge_answer, paced)}
+    hooks = {event: [*made.event_hooks[event], hook] for event, hook in ours.items()}
     huggingface_hub.set_client_factory(lambda: kind(event_hooks=hooks, follow_redirects=True, timeout=API_TIMEOUT_S))
 
 
 def _limit_waiting(request: Any) -> None:
     waits = request.extensions.get("timeout") or {}
     request.extensions["timeout"] = {step: API_TIMEOUT_S if wait is None else wait for step, wait in waits.items()}
+
+
+def _judge_answer(paced: Callable[[Any], Any], response: Any) -> None:
+    """Raise MayPass for a refusal that may pass: when to try again is decided in one place, for every engine."""
+    status = response.status_code
+    if status in _PASSING or status >= _SERVER_ERROR:
+        wait_s = wait_asked(response.headers)
+        asked = f", come back in {wait_s:,.0f} s" if wait_s else ""
+        raise MayPass(f"{response.url.host} answered HTTP {status}{asked}", wait_s=wait_s)
+    response.stream = paced(response.stream)
+
+
+def _paced_stream(base: Any) -> Callable[[Any], Any]:
+    """A body of the transport's own kind that ends with an error when it crawls."""
+
+    class Paced(base):
+        def __init__(self, stream: Any) -> None:
+            self._stream, self._pace = stream, Pace()
+
+        def __iter__(self) -> Iterator[bytes]:
+            for block in self._stream:
+                self._pace.count(len(block))
+                yield block
+
+        def close(self) -> None:
+            self._stream.close()
+
+    return Paced
 
 
 def _api() -> Any:
@@ -136,11 +196,19 @@ def _api() -> Any:
 
 
 def _remote_file(entry: Any) -> RemoteFile:
-    return RemoteFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None)
+    """An entry of the tree. ValueError where it is none: what is not known cannot be checked later."""
+    sha256, git_sha1 = (entry.lfs.sha256, None) if entry.lfs else (None, entry.blob_id)
+    if type(entry.size) is not int or entry.size < 0:
+        raise ValueError(f"{entry.path!r} of {entry.size!r} bytes")
+    if ".." in entry.path.split("/") or entry.path.startswith("/") or not entry.path.isprintable():
+        raise ValueError(f"a file named {entry.path!r}")
+    if not (_SHA256.fullmatch(sha256) if sha256 else _SHA1.fullmatch(git_sha1)):
+        raise ValueError(f"{entry.path!r} with the hash {sha256 or git_sha1!r}")
+    return RemoteFile(entry.path, entry.size, sha256, git_sha1)
 
 
 @contextlib.contextmanager
-def _judged(repo: str, revision: str) -> Iterator[None]:
+def _judged(repo: str, revision: str, relist: str | None = None) -> Iterator[None]:
     """Turn the client's many errors into the two that matter: it may pass, or the user must act."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -150,17 +218,15 @@ def _judged(repo: str, revision: str) -> Iterator[None]:
     except OfflineModeIsEnabled as error:
         raise _offline(repo) from error
     except LocalEntryNotFoundError as error:  # how the client says "no answer, and the cache is empty"
-        if isinstance(error.__cause__, OfflineModeIsEnabled):
-            raise _offline(repo) from error
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise _refusal(repo, revision, error.__cause__) from error
-        raise MayPass(error.__cause__ or error) from error
+        raise _no_answer(repo, revision, error, relist) from error
     except HfHubHTTPError as error:
-        raise _refusal(repo, revision, error) from error
+        raise _refusal(repo, revision, error, relist) from error
     except HFValidationError as error:
         raise _unusable(f"{repo}@{revision} is no name on the Hub", error, "owner/name") from error
-    except (transport_error, json.JSONDecodeError, RuntimeError) as error:  # hf-xet raises RuntimeError
+    except (transport_error, RuntimeError) as error:  # hf-xet raises RuntimeError
         raise MayPass(error) from error
+    except _MALFORMED as error:
+        raise MayPass(f"not an answer of a Hub: {type(error).__name__}: {error}") from error
     except OSError as error:
         # A consistency complaint of the client has no number; a full disk has one and is not the Hub's fault.
         if error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
@@ -168,18 +234,28 @@ def _judged(repo: str, revision: str) -> Iterator[None]:
         raise MayPass(error) from error
 
 
-def _refusal(repo: str, revision: str, error: Any) -> Exception:
+def _no_answer(repo: str, revision: str, error: Any, relist: str | None) -> Exception:
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    if isinstance(error.__cause__, OfflineModeIsEnabled):
+        return _offline(repo)
+    if isinstance(error.__cause__, HfHubHTTPError):
+        return _refusal(repo, revision, error.__cause__, relist)
+    return MayPass(error.__cause__ or error)
+
+
+def _refusal(repo: str, revision: str, error: Any, relist: str | None) -> Exception:
     from huggingface_hub import errors
 
     status = error.response.status_code
     seen = f"HTTP {status}"
-    if status in _PASSING or status >= _SERVER_ERROR:
-        return MayPass(f"{error.response.url.host} answered HTTP {status}")
+    if isinstance(error, errors.RevisionNotFoundError) and relist:  # the listing's own commit was taken back
+        what, wanted = f"{repo} has no commit {revision[:12]} any more", "the commit that was listed"
+        return RepositoryError(what, seen=seen, wanted=wanted, fix=f"{relist}; then the same command again")
     if isinstance(error, errors.RevisionNotFoundError):
         return _unusable(f"{repo} has no revision {revision!r}", seen, "a branch, tag or commit of it")
     if isinstance(error, errors.EntryNotFoundError):
-        fix = f"list it again: --refresh, {_AGAIN}"
-        return DataError(f"{repo}@{revision[:12]} does not hold the file", seen=seen, wanted="the file", fix=fix)
+        return gone(repo, revision, "", seen, relist or "correct its entry in the catalogue")
     if isinstance(error, errors.GatedRepoError) or (
         status in _DENIED and not isinstance(error, errors.RepositoryNotFoundError)
     ):

@@ -1,0 +1,70 @@
+"""One fetch from a Hub or a file server that misbehaves, and what became of it: survived, reported, or lost.
+
+In:  a way to fetch (hub, hf_transfer, url), a root, a loopback with its faults set. Out: the verdict and what was said.
+Holds: "survived" is said only of a file with the origin's bytes, "reported" only of a three-line error with exit
+       code 3 that left nothing but whole files; everything else is lost, or raises.
+"""
+
+import contextlib
+import hashlib
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+from loopback import Loopback, shard_bytes
+
+from dataprep import fetch
+from dataprep.errors import QuernError
+from dataprep.paths import Paths
+
+WAYS = ("hub", "hf_transfer", "url")
+SHARD = "shard_00000.parquet"
+FILES = {f"shard_{i:05d}.parquet": shard_bytes(i) for i in range(2)}
+HUB_ENTRY = (
+    '[texts]\nkind = "hub"\nrepo = "someone/texts"\nfiles = "*.parquet"\ntext = "text"\nholdout = ["shard_00001"]\n'
+)
+
+
+class Verdict(NamedTuple):
+    """What became of one try, and what was said about it."""
+
+    outcome: str
+    said: str
+
+
+def write_entry(paths: Paths, way: str, origin: Loopback) -> Path:
+    """The catalogue of a source that is fetched in this way."""
+    file = paths.root / "my.toml"
+    if way != "url":
+        file.write_text(HUB_ENTRY)
+        return file
+    sha256 = ", ".join(f'{Path(name).stem} = "{hashlib.sha256(FILES[name]).hexdigest()}"' for name in FILES)
+    urls = ", ".join(f'"{origin.url(name)}"' for name in FILES)
+    file.write_text(
+        f'[texts]\nkind = "url"\nurls = [{urls}]\ntext = "text"\nholdout = ["shard_00001"]\nsha256 = {{{sha256}}}\n'
+    )
+    return file
+
+
+def bring(way: str, paths: Paths, origin: Loopback) -> Verdict:
+    """Fetch one train shard and the held-out one, and look at what lies there now."""
+    entry = write_entry(paths, way, origin)
+    engine = ["--engine", way] if way != "url" else []
+    said, outcome = io.StringIO(), "survived"
+    with contextlib.redirect_stdout(said):
+        try:
+            code = fetch.main(["--source", "texts", "--catalogue", str(entry), "--n", "1", *engine])
+        except QuernError as error:
+            code = error.exit_code
+            print(error)
+    whole = [name for name in FILES if (paths.raw("texts") / name).exists()]
+    held = paths.raw("texts").glob("*") if paths.raw("texts").exists() else ()
+    if code == 3 and len(whole) < len(FILES):
+        outcome = "reported"
+    elif code != 0 or len(whole) < len(FILES):
+        outcome = "lost"
+    for file in held:
+        name = file.name.removesuffix(".json")
+        if name != "listing" and (name not in FILES or (paths.raw("texts") / name).read_bytes() != FILES[name]):
+            outcome = "lost"
+    return Verdict(outcome, said.getvalue())
