@@ -15,8 +15,8 @@ from pathlib import Path
 from dataprep import urls
 from dataprep.console import Progress
 from dataprep.errors import DataError
-from dataprep.patience import MayPass
 from dataprep.paths import Paths
+from dataprep.patience import MayPass
 from dataprep.publish import adopt, private_folder, publish_json, read_json, sha256_file, sweep
 from dataprep.retry import persist
 from dataprep.sources import Source, load_catalogue

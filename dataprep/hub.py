@@ -7,24 +7,22 @@ where it has the shape it should; what may pass when tried again is raised as Ma
 """
 
 import contextlib
-import functools
-import importlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from dataprep import hub_client
 from dataprep.errors import DataError, UsageError
-from dataprep.patience import MayPass, Pace, wait_asked
+from dataprep.hub_client import counting, prepare_client
+from dataprep.patience import MayPass
 from dataprep.sources import SHARD_SUFFIXES
+from dataprep.urls import DENIED
 
-API_TIMEOUT_S = 30  # the client's listing waits for ever by itself; its downloads wait 10 s per read
 _AGAIN = "then the same command again"
-_DENIED, _PASSING, _SERVER_ERROR = (401, 403), (408, 425, 429), 500
 
 
 _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
@@ -60,7 +58,7 @@ def endpoint() -> str:
 def resolve(repo: str, revision: str) -> str:
     """The 40-hex commit that `revision` means now."""
     with _judged(repo, revision):
-        commit = _api().dataset_info(repo, revision=revision, timeout=API_TIMEOUT_S).sha
+        commit = _api().dataset_info(repo, revision=revision, timeout=hub_client.API_TIMEOUT_S).sha
         if not _SHA1.fullmatch(commit):
             raise ValueError(f"a commit named {commit!r}")
     return commit
@@ -95,7 +93,7 @@ def download(repo: str, commit: str, name: str, folder: Path, report: Callable[[
     """
     import huggingface_hub
 
-    _prepare_client()
+    prepare_client()
     with _judged(repo, commit, relist):
         path = huggingface_hub.hf_hub_download(
             repo,
@@ -105,7 +103,7 @@ def download(repo: str, commit: str, name: str, folder: Path, report: Callable[[
             local_dir=folder,
             cache_dir=folder / ".cache",  # else a bad blob of the user's cache would be copied, unread
             endpoint=endpoint(),
-            tqdm_class=_counting(report),
+            tqdm_class=counting(report),
         )
     return Path(str(path))
 
@@ -135,74 +133,21 @@ def gated(repo: str, seen: str) -> RepositoryError:
     return RepositoryError(f"{repo} is gated", seen=seen, wanted="an account that accepted its terms", fix=fix)
 
 
-@functools.cache
-def _prepare_client() -> None:
-    """Silence the client's own warnings; give every request a time limit, and every answer one of speed.
-
-    `list_repo_tree` passes timeout=None, which means for ever, and takes no other; the client's own
-    waiting has no end where a server asks for a day, or sends one byte now and then. The limits go in
-    by hooks of a client like the one it would make. (hf-xet has its own transport, which they do not reach.)
-    """
-    import huggingface_hub
-    from huggingface_hub.utils import logging
-
-    logging.set_verbosity_error()
-    made = huggingface_hub.get_session()
-    kind = type(made)
-    paced = _paced_stream(importlib.import_module(kind.__module__.partition(".")[0]).SyncByteStream)
-    ours = {"request": _limit_waiting, "response": functools.partial(_judge_answer, paced)}
-    hooks = {event: [*made.event_hooks[event], hook] for event, hook in ours.items()}
-    huggingface_hub.set_client_factory(lambda: kind(event_hooks=hooks, follow_redirects=True, timeout=API_TIMEOUT_S))
-
-
-def _limit_waiting(request: Any) -> None:
-    waits = request.extensions.get("timeout") or {}
-    request.extensions["timeout"] = {step: API_TIMEOUT_S if wait is None else wait for step, wait in waits.items()}
-
-
-def _judge_answer(paced: Callable[[Any], Any], response: Any) -> None:
-    """Raise MayPass for a refusal that may pass: when to try again is decided in one place, for every engine."""
-    status = response.status_code
-    if status in _PASSING or status >= _SERVER_ERROR:
-        wait_s = wait_asked(response.headers)
-        asked = f", come back in {wait_s:,.0f} s" if wait_s else ""
-        raise MayPass(f"{response.url.host} answered HTTP {status}{asked}", wait_s=wait_s)
-    response.stream = paced(response.stream)
-
-
-def _paced_stream(base: Any) -> Callable[[Any], Any]:
-    """A body of the transport's own kind that ends with an error when it crawls."""
-
-    class Paced(base):
-        def __init__(self, stream: Any) -> None:
-            self._stream, self._pace = stream, Pace()
-
-        def __iter__(self) -> Iterator[bytes]:
-            for block in self._stream:
-                self._pace.count(len(block))
-                yield block
-
-        def close(self) -> None:
-            self._stream.close()
-
-    return Paced
-
-
 def _api() -> Any:
     import huggingface_hub
 
-    _prepare_client()
+    prepare_client()
     return huggingface_hub.HfApi(endpoint=endpoint())
 
 
 def _remote_file(entry: Any) -> RemoteFile:
     """An entry of the tree. ValueError where it is none: what is not known cannot be checked later."""
-    sha256, git_sha1 = (entry.lfs.sha256, None) if entry.lfs else (None, entry.blob_id)
+    sha256, git_sha1 = entry.lfs.sha256 if entry.lfs else None, None if entry.lfs else entry.blob_id
     if type(entry.size) is not int or entry.size < 0:
         raise ValueError(f"{entry.path!r} of {entry.size!r} bytes")
     if ".." in entry.path.split("/") or entry.path.startswith("/") or not entry.path.isprintable():
         raise ValueError(f"a file named {entry.path!r}")
-    if not (_SHA256.fullmatch(sha256) if sha256 else _SHA1.fullmatch(git_sha1)):
+    if not (_SHA256.fullmatch(str(sha256)) or _SHA1.fullmatch(str(git_sha1))):
         raise ValueError(f"{entry.path!r} with the hash {sha256 or git_sha1!r}")
     return RemoteFile(entry.path, entry.size, sha256, git_sha1)
 
@@ -257,7 +202,7 @@ def _refusal(repo: str, revision: str, error: Any, relist: str | None) -> Except
     if isinstance(error, errors.EntryNotFoundError):
         return gone(repo, revision, "", seen, relist or "correct its entry in the catalogue")
     if isinstance(error, errors.GatedRepoError) or (
-        status in _DENIED and not isinstance(error, errors.RepositoryNotFoundError)
+        status in DENIED and not isinstance(error, errors.RepositoryNotFoundError)
     ):
         return gated(repo, seen)
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -274,32 +219,3 @@ def _unusable(what: str, seen: object, wanted: str) -> RepositoryError:
 def _offline(repo: str) -> RepositoryError:
     what = f"{repo} cannot be reached"
     return RepositoryError(what, seen="HF_HUB_OFFLINE is set", wanted="the network", fix="unset HF_HUB_OFFLINE")
-
-
-def _counting(report: Callable[[int], None]) -> type:
-    """A progress bar, as the client wants one, that shows nothing and passes the bytes on."""
-
-    class Counting:
-        def __init__(self, *_: object, **__: object) -> None:
-            self.n, self.total = 0, None
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(
-            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-        ) -> None:
-            """Leave nothing behind."""
-
-        def update(self, n_bytes: float | None = 1) -> None:
-            report(int(n_bytes or 0))
-
-        def update_transfer(self, n_bytes: float) -> None:
-            """Compressed bytes on the wire (xet): not the file's bytes, so not counted."""
-
-        def set_postfix_str(self, *_: object, **__: object) -> None:
-            """Show no speed."""
-
-        set_transfer_postfix_str = refresh = close = set_postfix_str
-
-    return Counting

@@ -147,8 +147,9 @@ def _listed(
     sha256: str | None = None,
     git_sha1: str | None = None,
 ) -> ListedFile:
-    shard, hashes = shard_name(name), {"sha256": sha256, "git_sha1": git_sha1}
-    return ListedFile(shard=shard, split=source.split_of(shard), name=name, bytes=bytes, **hashes)
+    shard = shard_name(name)
+    split = source.split_of(shard)
+    return ListedFile(shard=shard, split=split, name=name, bytes=bytes, sha256=sha256, git_sha1=git_sha1)
 
 
 def _check_listing(source: Source, files: Sequence[ListedFile]) -> None:

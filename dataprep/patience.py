@@ -4,6 +4,7 @@ In:  bytes as they arrive, the headers of a refusal. Out: TimeoutError for a cra
 Holds: nothing waits for ever. A limit on silence is not enough: one byte a minute is never silent.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from email.utils import parsedate_to_datetime
 
 WINDOW_S = 60  # a transfer is judged by what came in so long
 SLOWEST_BYTES_PER_S = 10_000  # 100 MB in three hours: below this another try costs less than waiting
+_SPENT = re.compile(r";\s*r=0\s*;\s*t=(\d{1,9})")  # "resolvers";r=0;t=55: nothing is left for 55 s
 
 
 class MayPass(Exception):  # noqa: N818 -- it is a verdict on an error, not one for the reader
@@ -45,8 +47,11 @@ class Pace:
 
 
 def wait_asked(headers: Mapping[str, str]) -> float:
-    """Seconds that a refusal asks to wait: Retry-After, as a number or a date. 0 where it does not say."""
-    text = next((value.strip() for name, value in headers.items() if name.lower() == "retry-after"), "")
+    """Seconds that a refusal asks to wait, by Retry-After (a number or a date) or the Hub's RateLimit; else 0."""
+    lower = {name.lower(): value.strip() for name, value in headers.items()}
+    if spent := _SPENT.search(lower.get("ratelimit", "")):
+        return float(spent[1])
+    text = lower.get("retry-after", "")
     if text.isdecimal():
         return float(text[:9])  # thirty years will do
     try:

@@ -72,6 +72,11 @@ def find_held(listing: Listing, file: ListedFile, paths: Paths) -> Path | None:
     return path if agrees and path.stat().st_size == wanted["bytes"] else None
 
 
+def fetched_sha256(listing: Listing, path: Path) -> str | None:
+    """The hash a remote shard's file had when it was judged and published."""
+    return (read_json(_receipt_path(path)) or {}).get("sha256") if listing.source.kind in REMOTE_KINDS else None
+
+
 def _attempt(listing: Listing, file: ListedFile, path: Path, engine: str, report: Callable[[int], None]) -> None:
     """Download once into a folder of our own, judge, publish: the file, then its receipt."""
     n_reported = 0

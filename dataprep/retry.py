@@ -21,12 +21,14 @@ _Result = TypeVar("_Result")
 
 def persist(attempt: Callable[[], _Result], what: str, fix: str) -> _Result:
     """Call `attempt` until it succeeds, has raised MayPass ATTEMPTS times, or is told to come back much later."""
-    for n in range(1, ATTEMPTS + 1):
+    n = 0
+    while True:
+        n += 1
         try:
             return attempt()
         except MayPass as problem:
-            reason, wait_s = str(problem), problem.wait_s
-        if n == ATTEMPTS or wait_s > LONGEST_WAIT_S:
-            break
+            if n == ATTEMPTS or problem.wait_s > LONGEST_WAIT_S:
+                seen = f"{problem} (attempt {n} of {ATTEMPTS})"
+                raise DataError(what, seen=seen, wanted="what was listed", fix=fix) from None
+            wait_s = problem.wait_s
         time.sleep(max(wait_s, BACKOFF_S * 2 ** (n - 1) * random.uniform(0.5, 1.5)))
-    raise DataError(what, seen=f"{reason} (attempt {n} of {ATTEMPTS})", wanted="what was listed", fix=fix)

@@ -25,7 +25,7 @@ from dataprep.index import print_notes
 from dataprep.listing import REMOTE_KINDS, ListedFile, Listing, list_source, select
 from dataprep.paths import Paths, find_paths
 from dataprep.publish import sha256_file, sweep
-from dataprep.raw import ENGINES, check_space, fetch_shard
+from dataprep.raw import ENGINES, check_space, fetch_shard, fetched_sha256
 from dataprep.sources import find_source, load_catalogue
 from dataprep.supply import check_tokenizer
 from dataprep.vocab import Vocab
@@ -172,6 +172,7 @@ def _fetch(job: Job, file: ListedFile, advance: Callable[[int], None]) -> Path:
 
 def _encode(job: Job, file: Path) -> Receipt:
     about = {"revision": job.listing.revision, "vocab": job.vocab, "strict": job.strict}
+    about["fetched_sha256"] = fetched_sha256(job.listing, file)
     return encode_shard(file, job.listing.source, **about, folder=job.folder)
 
 

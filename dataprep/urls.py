@@ -25,8 +25,8 @@ STALL_S = 60  # without one finished block; the slowest line that still counts a
 _Report = Callable[[int], None]
 _Refused = Callable[[int], DataError]
 _CONNECTIONS, _BLOCK_BYTES = 8, 2 << 20
-DENIED = (401, 403)
-_PARTIAL, _PASSING, _SERVER_ERROR = 206, (408, 425, 429), 500
+DENIED, PASSING, SERVER_ERROR = (401, 403), (408, 425, 429), 500
+_PARTIAL = 206
 _FOUND = range(300, 400)
 _AUTHORIZATION = "authorization"
 
@@ -86,8 +86,8 @@ def _open(url: str, headers: Mapping[str, str], refused: _Refused) -> http.clien
 def _judge(url: str, error: urllib.error.HTTPError, refused: _Refused) -> NoReturn:
     if error.code in _FOUND:
         raise MayPass(f"{url} redirects in a circle, or to nowhere (HTTP {error.code})")
-    if error.code in _PASSING or error.code >= _SERVER_ERROR:
-        wait_s = wait_asked(error.headers)
+    if error.code in PASSING or error.code >= SERVER_ERROR:
+        wait_s = wait_asked(dict(error.headers))
         asked = f", come back in {wait_s:,.0f} s" if wait_s else ""
         raise MayPass(f"{url} answered HTTP {error.code}{asked}", wait_s=wait_s)
     raise refused(error.code)

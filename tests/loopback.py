@@ -91,6 +91,9 @@ class Loopback:
         self.faults: dict[str, list[str]] = {}
         self.broken: dict[str, str] = {}
         self.etags: dict[str, str] = {}  # said in place of the right ones
+        self.tell_git: dict[str, str] = {}  # as above, of git's names for small files
+        self.versions: dict[str, list[str]] = {}  # ETags of a name's bytes, one an answer
+        self.address: str | None = None  # said to be ours in place of the right one
         self.requests: list[Request] = []
         self.closing = threading.Event()  # ends a stall
         self._lock = threading.Lock()
@@ -124,7 +127,7 @@ class Loopback:
 
     def url(self, name: str) -> str:
         """A plain address of `name`."""
-        return f"{self.endpoint}/plain/{name}"
+        return f"{self.address or self.endpoint}/plain/{name}"
 
     def blob_requests(self) -> list[Request]:
         """Requests that asked for a file's bytes."""
@@ -153,7 +156,12 @@ class Loopback:
             {"type": "directory", "path": folder, "oid": "d" * 40, "size": 0} for folder in folders
         ]
         for name, content in sorted(self.files.items()):
-            entry = {"type": "file", "path": name, "size": len(content), "oid": git_sha1(content)}
+            entry = {
+                "type": "file",
+                "path": name,
+                "size": len(content),
+                "oid": self.tell_git.get(name) or git_sha1(content),
+            }
             if name not in self.not_lfs:
                 lfs = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
                 entry["lfs"] = lfs
@@ -260,9 +268,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = self.hub.files[name]
         wanted = self.headers.get("range") if self.hub.ranges else None
-        lasts = self.hub.broken.get(name) in {*ANSWERS, "loop"}
+        lasts = self.hub.answer_of(self.hub.broken.get(name), self.path) is not None
         fault = None if wanted == "bytes=0-0" and not lasts else self.hub.fault_of(name)
         kind, at = _split(fault, content)
+        tag = (self.hub.versions.get(name) or ['"blob"']).pop(0)
         if kind == "flip":
             content = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
         if answer := self.hub.answer_of(fault, self.path):
@@ -271,11 +280,9 @@ class _Handler(BaseHTTPRequestHandler):
             first, _, last = wanted.removeprefix("bytes=").partition("-")
             start, end = int(first), min(int(last or len(content)), len(content) - 1)
             content_range = f"bytes {start}-{end}/{len(content)}"
-            self._send(
-                206, {"Content-Range": content_range, "ETag": '"blob"'}, content[start : end + 1], kind, at - start
-            )
+            self._send(206, {"Content-Range": content_range, "ETag": tag}, content[start : end + 1], kind, at - start)
         else:
-            self._send(200, {"ETag": '"blob"'}, content, kind, at)
+            self._send(200, {"ETag": tag}, content, kind, at)
 
     def _json(self, value: object, headers: dict[str, str] | None = None) -> None:
         self._send(200, {"Content-Type": "application/json", **(headers or {})}, json.dumps(value).encode())

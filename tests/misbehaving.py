@@ -46,25 +46,23 @@ def write_entry(paths: Paths, way: str, origin: Loopback) -> Path:
     return file
 
 
-def bring(way: str, paths: Paths, origin: Loopback) -> Verdict:
+def bring(way: str, paths: Paths, origin: Loopback, *flags: str, entry: Path | None = None) -> Verdict:
     """Fetch one train shard and the held-out one, and look at what lies there now."""
-    entry = write_entry(paths, way, origin)
+    entry = entry or write_entry(paths, way, origin)
     engine = ["--engine", way] if way != "url" else []
     said, outcome = io.StringIO(), "survived"
     with contextlib.redirect_stdout(said):
         try:
-            code = fetch.main(["--source", "texts", "--catalogue", str(entry), "--n", "1", *engine])
+            code = fetch.main(["--source", "texts", "--catalogue", str(entry), "--n", "1", *engine, *flags])
         except QuernError as error:
             code = error.exit_code
             print(error)
-    whole = [name for name in FILES if (paths.raw("texts") / name).exists()]
-    held = paths.raw("texts").glob("*") if paths.raw("texts").exists() else ()
-    if code == 3 and len(whole) < len(FILES):
+    raw = paths.raw("texts")
+    held = {file.name: file.read_bytes() for file in raw.glob("*") if file.suffix != ".json"} if raw.exists() else {}
+    if any(FILES.get(name) != content for name, content in held.items()):
+        outcome = "lost"  # a wrong file under a right name, or a temp
+    elif code == 3 and len(held) < len(FILES):
         outcome = "reported"
-    elif code != 0 or len(whole) < len(FILES):
+    elif code != 0 or len(held) < len(FILES):
         outcome = "lost"
-    for file in held:
-        name = file.name.removesuffix(".json")
-        if name != "listing" and (name not in FILES or (paths.raw("texts") / name).read_bytes() != FILES[name]):
-            outcome = "lost"
     return Verdict(outcome, said.getvalue())
