@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import byte_ranks, sentences, write_source
-from crash.mortal import asked_of_a_child, attempt
+from crash.hub_apart import ENTRY as HUB_ENTRY
+from crash.mortal import REPOSITORY, asked_of_a_child, attempt
 
 from dataprep.paths import Paths
 
@@ -21,7 +22,15 @@ NANO = ("--manifest", "--recipe", "mix", "--model", "nano", "--device", "cpu", "
 SAVED = ("--run-name", "run", "--checkpoint-every", "2", "--keep", "2", "--validate-every", "4")
 LIBRARIES = (
     *("duckdb", "pyarrow.parquet", "pyarrow.compute", "pyarrow.dataset", "polars", "numpy", "gigatoken", "awkward"),
-    *("tiktoken", "tomli_w", "huggingface_hub", "rich.progress", "regex"),
+    *(
+        "tiktoken",
+        "tomli_w",
+        "huggingface_hub",
+        "huggingface_hub.hf_api",
+        "huggingface_hub.file_download",
+        "rich.progress",
+        "regex",
+    ),
 )
 TRAINER = ("torch", "torch._dynamo", "safetensors.torch", "train.loop")
 
@@ -47,7 +56,11 @@ class Command:
     def typed(self, root: Path) -> list[str]:
         """The same as the interpreter is given it."""
         arguments = [argument.format(root=root) for argument in self.arguments]
-        script = ["train/main.py"] if self.module == "train.main" else ["-m", self.module]
+        script = (
+            [str(REPOSITORY / "train/main.py")]
+            if self.module == "train.main"
+            else ["-m", self.module.removesuffix(".__main__")]
+        )
         return [*script, *arguments]
 
 
@@ -56,6 +69,9 @@ COMMANDS = {
     for command in (
         Command(name="shards", module="dataprep.shards", arguments=("--source", "notes", "--n", "2", *CORPUS)),
         Command(name="shards of talks", module="dataprep.shards", arguments=("--source", "talks", "--n", "1", *CORPUS)),
+        Command(
+            name="shards from a hub", module="dataprep.shards", arguments=("--source", "texts", "--n", "2", *CORPUS)
+        ),
         Command(
             name="pack",
             module="dataprep.pack",
@@ -129,6 +145,7 @@ def _begin(root: Path) -> None:
         (root / "talks" / f"{shard}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with (root / "my.toml").open("a") as catalogue:
         catalogue.write('[talks]\nkind = "local"\npath = "talks"\nmessages = "messages"\nholdout = ["shard_00001"]\n')
+        catalogue.write(HUB_ENTRY)
     publish_vocab(Paths(root=root), "tiny-bpe", byte_ranks(), origin="made by the tests")
 
 

@@ -13,11 +13,12 @@ import pickle
 import resource
 import select
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ from typing import Any, NoReturn
 from dataprep import publish
 from dataprep.errors import run
 
+REPOSITORY, POINTS = Path(__file__).resolve().parents[2], Path(__file__).resolve().parent / "points"
 _LONGEST_S = 120
 _write = os.write  # as it was before anyone watched it
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -39,7 +41,7 @@ class Strike:
     """When to kill: by the clock, or at the nth of something. An nth that never comes kills nobody."""
 
     kind: str
-    at: float
+    at: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,29 @@ def attempt(main: Callable[[], int | None], root: Path, strike: Strike | None = 
             wall_s=wall_s,
             counts=pickle.loads(counts) if counts else {},
         )
+
+
+def attempt_as_typed(typed: Sequence[str], root: Path, strike: Strike | None = None) -> Ended:
+    """The same by the real command line: an interpreter of its own, a session of its own, the group killed at once.
+
+    A "step" is then written step:n, as points/sitecustomize.py reads it.
+    """
+    environment = os.environ | {"DATAPREP_ROOT": str(root)}
+    if strike and strike.kind == "step":
+        environment |= {"PYTHONPATH": f"{POINTS}{os.pathsep}{REPOSITORY}", "QUERN_KILL_AT": str(strike.at)}
+    with tempfile.TemporaryFile() as said:
+        began = time.monotonic()
+        command = [sys.executable, *typed]
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+        )
+        try:
+            process.wait(strike.at if strike and strike.kind == "moment" else _LONGEST_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        code, wall_s = process.wait(), time.monotonic() - began
+        said.seek(0)
+        return Ended(code=code, said=said.read().decode(errors="replace"), wall_s=wall_s, counts={})
 
 
 def asked_of_a_child(question: Callable[[], Any]) -> Any:

@@ -17,6 +17,8 @@ from dataprep.paths import CHECKPOINTS, JOURNAL, Paths
 from train.step_folders import list_checkpoints
 
 _LOCKS = {".tokens.lock", ".pack.lock", ".runs.lock", ".lock"}
+_BY_ATTEMPT = {("ancestor_rows",), ("seen_tokens",)}  # told by the view `seen`, which adds them up
+_SEEN = "SELECT run, source, shard, tokens_seen FROM seen ORDER BY ALL"
 _TIMES = "started_at|ended_at|trashed_at|attempt|seconds|tokens_per_s|mfu|vram_allocated|vram_reserved"
 _OF_A_STEP = ("step", "row_from", "row_to", "tokens", "loss_tokens", "loss", "lr", "grad_norm")
 
@@ -37,14 +39,16 @@ def exported(root: Path, *, rebuilt: bool) -> dict[str, Any]:
         assert manifest.rebuild(paths).notes == ()
     if not paths.database.exists():
         return {}
-    tables: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     with duckdb.connect(str(paths.database), read_only=True) as connection:
-        for (table,) in connection.execute("SELECT table_name FROM duckdb_tables() ORDER BY ALL").fetchall():
+        tables = connection.execute("SELECT table_name FROM duckdb_tables() ORDER BY ALL").fetchall()
+        told["tokens.db: seen"] = connection.execute(_SEEN).fetchall()
+        for (table,) in set(tables) - _BY_ATTEMPT:
             kept = "WHERE in_weights" if table == "steps" else ""
             # DISTINCT: a checkpoint whose attempt was killed before its next is journaled again, the same to the bit.
             lines = f"SELECT DISTINCT COLUMNS(lambda name: NOT regexp_full_match(name, '{_TIMES}')) FROM {table} {kept}"
-            tables[f"tokens.db: {table}"] = connection.execute(f"{lines} ORDER BY ALL").fetchall()
-    return tables
+            told[f"tokens.db: {table}"] = connection.execute(f"{lines} ORDER BY ALL").fetchall()
+    return told
 
 
 def temps(root: Path) -> list[str]:
