@@ -20,7 +20,7 @@ TESTS = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-from crash import hub_apart
+from crash import hub_apart, sabotage
 from crash.commands import COMMANDS, Command, copy_of, make_root, preload
 from crash.mortal import Ended, Strike, asked_of_a_child, attempt, attempt_as_typed
 from crash.published import differences, exported, published, temps
@@ -157,6 +157,8 @@ def told_of(asked: dict[str, Any], folder: Path) -> Iterator[Told]:
     if any("hub" in name for name in asked["commands"]):
         _server, os.environ["HF_ENDPOINT"] = hub_apart.start()
     preload(asked["commands"])
+    if "sabotage" in asked:
+        sabotage.break_promise(asked["sabotage"])
     threads = {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
     assert threads <= _BORN_WITH | {Path("/proc/self/comm").read_text().strip()}, f"forks would miss threads: {threads}"
     for name in asked["commands"]:

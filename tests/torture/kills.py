@@ -37,10 +37,12 @@ def torture(work: Path, *, kills: int) -> Iterable[Line]:
         yield from map(line_of, killing(work, commands, n_kills))
 
 
-def killing(work: Path, commands: Sequence[str], n_kills: Mapping[str, int], *, seed: int = SEED) -> Iterator[Any]:
+def killing(work: Path, commands: Sequence[str], n_kills: Mapping[str, int], **more: Any) -> Iterator[Any]:
     """What the driver tells of each, as it comes."""
-    asked = json.dumps({"commands": commands, "kills": n_kills, "seed": seed, "folder": str(work)})
-    with subprocess.Popen([sys.executable, str(DRIVER), asked], stdout=subprocess.PIPE, text=True) as driver:
+    asked = {"commands": commands, "kills": n_kills, "seed": SEED, "folder": str(work), **more}
+    with subprocess.Popen(
+        [sys.executable, str(DRIVER), json.dumps(asked)], stdout=subprocess.PIPE, text=True
+    ) as driver:
         assert driver.stdout
         for line in driver.stdout:
             yield json.loads(line)
