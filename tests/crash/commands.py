@@ -73,6 +73,12 @@ COMMANDS = {
             name="shards from a hub", module="dataprep.shards", arguments=("--source", "texts", "--n", "2", *CORPUS)
         ),
         Command(
+            name="bpe",
+            module="dataprep.bpe",
+            arguments=("--name", "own", "--size", "300", "--sources", "notes", "--catalogue", "{root}/my.toml"),
+            indexes=False,
+        ),
+        Command(
             name="pack",
             module="dataprep.pack",
             arguments=("--mix", "70:30", "--sources", "notes,talks", "--name", "mix", "--seq-len", "64"),
@@ -96,6 +102,13 @@ COMMANDS = {
             made_by=("shards", "shards of talks", "pack", "a run", "runs trash"),
             indexes=False,
             done_already=(2,),
+        ),
+        Command(
+            name="runs purge",
+            module="train.runs.__main__",
+            arguments=("purge", "run", "--yes", "--yes"),
+            made_by=("shards", "shards of talks", "pack", "a run", "runs trash"),
+            indexes=False,
         ),
         Command(
             name="train",

@@ -13,7 +13,7 @@ MILLS, KEEPERS, _TRAINER = SHARES
 
 @pytest.mark.parametrize(
     ("commands", "n_kills"),
-    [(MILLS, {"moment": 6, "step": 16, "change": 16}), (KEEPERS, {"moment": 4, "step": 6, "change": 8})],
+    [(MILLS, {"moment": 5, "step": 12, "change": 12}), (KEEPERS, {"moment": 2, "step": 4, "change": 6})],
 )
 def test_commands_killed_again_and_again_publish_what_an_undisturbed_run_does(
     commands: tuple[str, ...], n_kills: dict[str, int], tmp_path: Path
@@ -39,6 +39,6 @@ def test_the_command_line_is_killed_at_a_named_step_by_a_variable_that_only_the_
     ],
 )
 def test_a_promise_that_is_broken_on_purpose_is_found(sabotage: str, seen: str, tmp_path: Path) -> None:
-    (told,) = killing(tmp_path, ("shards",), {"step": 12}, sabotage=sabotage)
+    (told,) = killing(tmp_path, ("shards",), {"step": 8}, sabotage=sabotage)
     assert any(seen in difference for difference in told["differences"])
     assert line_of(told).lost > 0

@@ -19,8 +19,8 @@ SEED = 7
 # Hundredths of all kills; a driver of its own for those that need torch.
 SHARES = {
     ("shards", "shards of talks", "shards from a hub", "pack"): {"moment": 5, "step": 4, "change": 5, "as typed": 1},
-    ("index", "runs trash", "runs restore"): {"moment": 3, "step": 1, "change": 2},
-    ("train",): {"moment": 8, "step": 7, "change": 6, "as typed": 1},
+    ("bpe", "index", "runs trash", "runs restore", "runs purge"): {"moment": 2, "step": 1, "change": 2},
+    ("train",): {"moment": 6, "step": 4, "change": 4, "as typed": 1},
 }
 AT = {
     "moment": "at a moment",
