@@ -173,17 +173,6 @@ def steps_with_weights(records: Sequence[Record]) -> list[Record]:
     ]
 
 
-def standing_evals(records: Sequence[Record]) -> list[Record]:
-    """The newest of each evaluation; those of weights that a later attempt threw away are left out."""
-    standing: dict[tuple[Any, ...], Record] = {}
-    for record in records:
-        if record["kind"] == "start":
-            standing = {key: held for key, held in standing.items() if held["rows_done"] <= record["rows_done"]}
-        elif record["kind"] == "eval":
-            standing[record["step"], record["suite"], record["task"]] = record
-    return list(standing.values())
-
-
 def trace_lineage(journals: Mapping[str, Journal], run: str, step: int | None = None) -> Lineage:
     """What the weights of `run` hold (now, or as saved at `step`): its ancestors' rows, then its own.
 

@@ -88,6 +88,18 @@ COMMANDS = {
             name="index", module="dataprep.index", arguments=(), made_by=("shards", "shards of talks", "pack", "no db")
         ),
         Command(
+            name="export to nanogpt",
+            module="dataprep.export",
+            arguments=("--source", "talks", "--to", "nanogpt", "{root}/out/talks"),
+            made_by=("shards of talks",),
+        ),
+        Command(
+            name="export to datatrove",
+            module="dataprep.export",
+            arguments=("--source", "talks", "--to", "datatrove", "{root}/out/talks"),
+            made_by=("shards of talks",),
+        ),
+        Command(
             name="runs trash",
             module="train.runs.__main__",
             arguments=("trash", "run"),
@@ -117,6 +129,20 @@ COMMANDS = {
             made_by=("shards", "shards of talks", "pack"),
             indexes=False,
         ),
+        Command(
+            name="export of weights",
+            module="train.export.__main__",
+            arguments=("--run", "run", "--to", "hf", "--no-verify", "{root}/out/weights"),
+            made_by=("shards", "shards of talks", "pack", "train"),
+            indexes=False,
+        ),
+        Command(
+            name="export of weights over another",
+            module="train.export.__main__",
+            arguments=("--run", "run", "--to", "hf", "--dtype", "bfloat16", "--no-verify", "--force", "{root}/out/weights"),
+            made_by=("shards", "shards of talks", "pack", "train", "export of weights"),
+            indexes=False,
+        ),
     )
 }
 
@@ -124,7 +150,8 @@ COMMANDS = {
 def preload(names: list[str]) -> None:
     """Import what these commands will, and no more: torch only for the trainer."""
     modules = [*LIBRARIES, *(COMMANDS[name].module for name in names if name != "train")]
-    for module in [*modules, *TRAINER] if "train" in names else modules:
+    needs_torch = {"train", "export of weights", "export of weights over another"} & {*names}
+    for module in [*modules, *TRAINER] if needs_torch else modules:
         importlib.import_module(module)
 
 
