@@ -11,9 +11,10 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from loopback import Loopback, shard_bytes
 
-from dataprep import fetch
+from dataprep import fetch, patience, retry, urls
 from dataprep.errors import QuernError
 from dataprep.paths import Paths
 
@@ -23,6 +24,16 @@ FILES = {f"shard_{i:05d}.parquet": shard_bytes(i) for i in range(2)}
 HUB_ENTRY = (
     '[texts]\nkind = "hub"\nrepo = "someone/texts"\nfiles = "*.parquet"\ntext = "text"\nholdout = ["shard_00001"]\n'
 )
+
+
+def patient_for_tests(patch: pytest.MonkeyPatch) -> None:
+    """Two attempts, and limits of a second where people have a minute."""
+    from huggingface_hub import constants
+
+    patch.setattr(retry, "ATTEMPTS", 2)
+    patch.setattr(patience, "WINDOW_S", 0.5)
+    patch.setattr(urls, "STALL_S", 1)
+    patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
 
 
 class Verdict(NamedTuple):

@@ -139,7 +139,17 @@ COMMANDS = {
         Command(
             name="export of weights over another",
             module="train.export.__main__",
-            arguments=("--run", "run", "--to", "hf", "--dtype", "bfloat16", "--no-verify", "--force", "{root}/out/weights"),
+            arguments=(
+                "--run",
+                "run",
+                "--to",
+                "hf",
+                "--dtype",
+                "bfloat16",
+                "--no-verify",
+                "--force",
+                "{root}/out/weights",
+            ),
             made_by=("shards", "shards of talks", "pack", "train", "export of weights"),
             indexes=False,
         ),

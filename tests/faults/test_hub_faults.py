@@ -9,21 +9,17 @@ from pathlib import Path
 import pytest
 from conftest import byte_ranks
 from loopback import COMMIT, Loopback, git_sha1, serving, shard_bytes, stand_in
-from misbehaving import FILES, SHARD, WAYS, bring, write_entry
+from misbehaving import FILES, SHARD, WAYS, bring, patient_for_tests, write_entry
+from torture.hub import torture
 
-from dataprep import hub_client, patience, raw, retry, shards, urls
+from dataprep import hub_client, patience, raw, retry, shards
 from dataprep.paths import Paths
 from dataprep.vocab_store import publish_vocab
 
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(retry, "ATTEMPTS", 2)
-    monkeypatch.setattr(patience, "WINDOW_S", 0.5)
-    monkeypatch.setattr(urls, "STALL_S", 1)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+    patient_for_tests(monkeypatch)
     return stand_in(monkeypatch, tmp_path, "")
 
 
@@ -199,6 +195,12 @@ def test_a_fetched_file_that_changes_on_the_disk_makes_no_bin(way: str, paths: P
     assert shards.main(asked) == 0
     receipt = json.loads((paths.bins("tiny-bpe", "texts") / "shard_00000.json").read_text())
     assert receipt["file"]["sha256"] == hashlib.sha256(FILES[SHARD]).hexdigest()
+
+
+def test_bytes_cut_shortened_and_flipped_at_random_are_never_published(tmp_path: Path) -> None:
+    lines = list(torture(tmp_path, kills=20))
+    assert [line.fault for line in lines if line.lost] == []
+    assert sum(line.tries for line in lines) == 18
 
 
 def test_a_retry_is_after_what_the_server_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
