@@ -7,6 +7,7 @@ error once and the next fsync would lie, so the temp is removed and nothing is r
 """
 
 import contextlib
+import errno
 import fcntl
 import glob
 import hashlib
@@ -19,8 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dataprep.errors import EnvironmentProblem
+
 _PART = ".part"
 _BUFFER_BYTES = 1 << 20
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def _reached(step: str, path: Path) -> None:
@@ -162,10 +166,28 @@ def locked(file: Path) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        take_lock(descriptor, fcntl.LOCK_EX, file)
         yield
     finally:
         os.close(descriptor)
+
+
+def take_lock(descriptor: int, kind: int, path: Path) -> None:
+    """flock, as every lock of ours is taken. Raises BlockingIOError where LOCK_NB is given and another holds it.
+
+    Raises EnvironmentProblem where the file system has no such locks: NFS has none on folders.
+    """
+    try:
+        fcntl.flock(descriptor, kind)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise EnvironmentProblem(
+            f"files under {path.parent} cannot be locked",
+            seen=os.strerror(error.errno or 0),
+            wanted="a file system with flock on files and folders",
+            fix=f"findmnt -T {path.parent}; mount NFS with local_lock=flock, or DATAPREP_ROOT on a local disk",
+        ) from None
 
 
 def sweep(folder: Path, *, of: str | None = None) -> list[Path]:
@@ -206,7 +228,7 @@ def _locked_file(path: Path) -> tuple[Path, int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        take_lock(descriptor, fcntl.LOCK_EX, Path(name))
         if Path(name).exists():
             return Path(name), descriptor
         os.close(descriptor)  # a sweep came between making and locking it
@@ -219,7 +241,7 @@ def _locked_folder(parent: Path, name: str) -> tuple[Path, int]:
         part = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_PART, dir=parent))
         with contextlib.suppress(FileNotFoundError):  # a sweep came between making and locking it
             lock = os.open(part, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            take_lock(lock, fcntl.LOCK_EX, part)
             if part.exists():
                 return part, lock
             os.close(lock)
@@ -239,7 +261,7 @@ def _remove_orphan(part: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, part)
         shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
     except BlockingIOError:
         return False

@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     """Fetch, encode, index, report."""
     args = _parse(argv)
     paths = find_paths()
+    manifest.check_writable(paths)
     source = find_source(load_catalogue(args.catalogue), args.source)
     vocab = obtain_vocab(paths, args.tokenizer, vocab_file=args.vocab_file, offline=args.offline)
     listing = list_source(source, paths, offline=args.offline)
