@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,20 +238,24 @@ def test_a_manifests_folder_that_is_read_only_stops_a_long_job_at_once_and_no_qu
     assert count("runs", capsys) == 1
 
 
-def test_a_manifests_folder_of_another_person_answers_questions(paths: Paths) -> None:
+def test_a_manifests_folder_of_another_person_answers_questions(packed_root: Path) -> None:
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("only root can become another person here, by setpriv")
-    somebody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    if subprocess.run([*somebody, sys.executable, "-c", ""], capture_output=True, check=False).returncode:
+    somebody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable]
+    if subprocess.run(
+        [*somebody, "-c", "import dataprep"], capture_output=True, check=False, cwd=REPOSITORY
+    ).returncode:
         pytest.skip("another person cannot run this Python")
-    manifest.rebuild(paths)
-    (paths.recipes / "mix.toml").touch()
-    for folder in (paths.root, *paths.root.parents[:3]):
-        folder.chmod(0o755)
-    asking = [*somebody, sys.executable, "-m", "dataprep.sql", "SELECT count(*) FROM recipes"]
-    env = os.environ | {"DATAPREP_ROOT": str(paths.root), "TMPDIR": "/tmp"}
-    done = subprocess.run(asking, capture_output=True, text=True, check=False, env=env)
-    assert (done.returncode, done.stdout.split()[-1]) == (0, "1"), done.stderr
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are for its owner's eyes only
+        Path(folder).chmod(0o755)
+        root = Path(folder) / "root"
+        shutil.copytree(packed_root, root)
+        root.chmod(0o755)
+        (root / "manifests" / "recipes" / "mix.toml").touch()
+        asking = [*somebody, "-m", "dataprep.sql", "SELECT count(*) FROM recipes"]
+        env = os.environ | {"DATAPREP_ROOT": str(root), "PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(asking, capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode, done.stdout.split()[-1:]) == (0, ["1"]), done.stderr
     assert "cannot be written" in done.stderr
 
 
