@@ -23,7 +23,7 @@ from train.runs import __main__ as runs
 SHELL = Path(sys.executable).with_name("duckdb")
 TINY = ("--tokenizer", "tiny-bpe")
 ANOTHER = ("--mix", "1", "--sources", "alpha", *TINY, "--seq-len", "64", "--name", "another")
-TRAIN = ("--run-name", "a", "--checkpoint-every", "4")
+TRAIN = ("--checkpoint-every", "4", "--tokens", "16384")
 
 
 class Shell:
@@ -125,9 +125,9 @@ def test_the_same_and_other_shards_made_by_three_commands_at_once_are_those_of_o
 def test_whatever_is_done_beside_a_trainer_its_run_is_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The trainer is stopped at a step, so that all of it happens while it runs."""
     paths = Paths(root=root)
-    here("--run-name", "undisturbed", "--checkpoint-every", "4")
+    here("--run-name", "undisturbed", *TRAIN)
     with subprocess.Popen(
-        [sys.executable, REPOSITORY / "train" / "main.py", *FLAGS, *TRAIN], stdout=subprocess.DEVNULL
+        [sys.executable, REPOSITORY / "train" / "main.py", *FLAGS, *TRAIN, "--run-name", "a"], stdout=subprocess.DEVNULL
     ) as trainer:
         journal = paths.journal("a")
         while not (journal.exists() and '"step"' in journal.read_text()) and trainer.poll() is None:
@@ -148,7 +148,7 @@ def test_whatever_is_done_beside_a_trainer_its_run_is_the_same(root: Path, capsy
 
 def _do_everything_beside(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
     assert index.main([]) == 0
-    second = main(*TRAIN)
+    second = main(*TRAIN, "--run-name", "a")
     assert (second.returncode, "is being trained by another process" in second.stderr) == (2, True)
     with pytest.raises(Exception, match="is being trained now"):
         runs.main(["trash", "a"])
