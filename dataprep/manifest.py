@@ -37,27 +37,41 @@ class Rebuilt:
     postponed: str | None
 
 
-def rebuild(paths: Paths) -> Rebuilt:
-    """Derive tokens.db anew and publish it."""
-    import duckdb
-
+def rebuild(paths: Paths, *, unless_current: bool = False) -> Rebuilt:
+    """Derive tokens.db anew and publish it; not where somebody else did while we waited, if told so."""
     paths.manifests.mkdir(parents=True, exist_ok=True)
     lock = paths.manifests / _LOCK
     with locked(lock):
+        if unless_current and not is_stale(paths):
+            return Rebuilt(lines_by_table={}, notes=(), postponed=None)
         sweep(paths.manifests)
         os.utime(lock)
         begun = lock.stat().st_mtime_ns  # by the clock of this file system
         harvested = harvest.collect(paths)
         with private_folder(paths.manifests, paths.database.name) as folder:
             fresh = folder / paths.database.name
-            try:
-                _build(fresh, harvested)
-            except duckdb.Error as error:
-                raise _cannot_write(paths, error) from None
+            _build(fresh, harvested, paths)
             os.utime(fresh, ns=(begun, begun))  # what changes from here on makes it stale
             postponed = _publish(fresh, paths, harvested.notes)
     counts = {name: len(lines) for name, lines in harvested.tables.items()}
     return Rebuilt(lines_by_table=counts, notes=tuple(harvested.notes), postponed=postponed)
+
+
+def build_apart(paths: Paths, file: Path) -> None:
+    """Derive the database into a file of the caller's own: where it cannot be published, for whatever reason."""
+    _build(file, harvest.collect(paths), paths)
+
+
+def check_writable(paths: Paths) -> None:
+    """Before a long job: its end would be in vain. Raises EnvironmentProblem."""
+    paths.manifests.mkdir(parents=True, exist_ok=True)
+    if not os.access(paths.manifests, os.W_OK | os.X_OK):  # says no to root too, where the mount is read-only
+        raise EnvironmentProblem(
+            f"{paths.shown(paths.manifests)} cannot be written",
+            seen="a read-only folder",
+            wanted="the place of tokens.db, recipes and plans",
+            fix="export DATAPREP_ROOT=FOLDER that you may write; then the same command again",
+        )
 
 
 def is_stale(paths: Paths) -> bool:
@@ -71,7 +85,16 @@ def is_stale(paths: Paths) -> bool:
     return any(item.stat().st_mtime_ns >= made for item in watched)
 
 
-def _build(file: Path, harvested: harvest.Harvest) -> None:
+def _build(file: Path, harvested: harvest.Harvest, paths: Paths) -> None:
+    import duckdb
+
+    try:
+        _fill(file, harvested)
+    except duckdb.Error as error:
+        raise _cannot_write(paths, error) from None
+
+
+def _fill(file: Path, harvested: harvest.Harvest) -> None:
     import duckdb
 
     with duckdb.connect(str(file), config={"storage_compatibility_version": _STORAGE}) as connection:

@@ -7,6 +7,7 @@ error once and the next fsync would lie, so the temp is removed and nothing is r
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
@@ -18,8 +19,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from dataprep.errors import EnvironmentProblem
+
 _PART = ".part"
 _BUFFER_BYTES = 1 << 20
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def _reached(step: str, path: Path) -> None:
@@ -161,10 +165,28 @@ def locked(file: Path) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        take_lock(descriptor, fcntl.LOCK_EX, file)
         yield
     finally:
         os.close(descriptor)
+
+
+def take_lock(descriptor: int, kind: int, path: Path) -> None:
+    """flock, as every lock of ours is taken. Raises BlockingIOError where LOCK_NB is given and another holds it.
+
+    Raises EnvironmentProblem where the file system has no such locks: NFS has none on folders.
+    """
+    try:
+        fcntl.flock(descriptor, kind)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise EnvironmentProblem(
+            f"files under {path.parent} cannot be locked",
+            seen=os.strerror(error.errno or 0),
+            wanted="a file system with flock on files and folders",
+            fix=f"findmnt -T {path.parent}; mount NFS with local_lock=flock, or DATAPREP_ROOT on a local disk",
+        ) from None
 
 
 def sweep(folder: Path, *, of: Collection[str] | None = None) -> list[Path]:
@@ -182,6 +204,15 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def git_sha1_file(path: Path) -> str:
+    """What git calls a file of these bytes."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(_BUFFER_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def sync(path: Path) -> None:
     """fsync a file or a folder."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -196,7 +227,7 @@ def _locked_file(path: Path) -> tuple[Path, int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        take_lock(descriptor, fcntl.LOCK_EX, Path(name))
         if Path(name).exists():
             return Path(name), descriptor
         os.close(descriptor)  # a sweep came between making and locking it
@@ -209,7 +240,7 @@ def _locked_folder(parent: Path, name: str) -> tuple[Path, int]:
         part = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_PART, dir=parent))
         with contextlib.suppress(FileNotFoundError):  # a sweep came between making and locking it
             lock = os.open(part, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            take_lock(lock, fcntl.LOCK_EX, part)
             if part.exists():
                 return part, lock
             os.close(lock)
@@ -234,7 +265,7 @@ def _remove_orphan(part: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, part)
         shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
     except BlockingIOError:
         return False

@@ -16,10 +16,10 @@ from dataprep import hub, urls
 from dataprep.errors import DataError, EnvironmentProblem
 from dataprep.listing import REMOTE_KINDS, ListedFile, Listing, command_for_source
 from dataprep.paths import Paths
-from dataprep.publish import adopt, private_folder, publish_json, read_json, sha256_file
+from dataprep.patience import MayPass
+from dataprep.publish import adopt, git_sha1_file, private_folder, publish_json, read_json, sha256_file
 from dataprep.retry import persist
 from dataprep.sources import Source, shard_name
-from dataprep.urls import MayPass
 
 ENGINES = ("hub", "hf_transfer")
 _PARQUET_MAGIC, _PARQUET_MIN_BYTES = b"PAR1", 12
@@ -72,6 +72,11 @@ def find_held(listing: Listing, file: ListedFile, paths: Paths) -> Path | None:
     return path if agrees and path.stat().st_size == wanted["bytes"] else None
 
 
+def fetched_sha256(listing: Listing, path: Path) -> str | None:
+    """The hash a remote shard's file had when it was judged and published."""
+    return (read_json(_receipt_path(path)) or {}).get("sha256") if listing.source.kind in REMOTE_KINDS else None
+
+
 def _attempt(listing: Listing, file: ListedFile, path: Path, engine: str, report: Callable[[int], None]) -> None:
     """Download once into a folder of our own, judge, publish: the file, then its receipt."""
     n_reported = 0
@@ -98,19 +103,32 @@ def _download(listing: Listing, file: ListedFile, folder: Path, engine: str, rep
     if source.kind == "hub" and engine == "hub":
         assert source.repo is not None
         assert commit is not None
-        return hub.download(source.repo, commit, file.name, folder, report)
+        return hub.download(source.repo, commit, file.name, folder, report, relist=_relisting(source))
     part = folder / PurePosixPath(file.name).name
     headers = hub.token_header() if source.kind == "hub" else {}
-    denied = functools.partial(_denied, source)
-    urls.download(_url(listing, file), part, headers=headers, denied=denied, report=report)
+    refused = functools.partial(_refused, listing, file)
+    urls.download(_url(listing, file), part, headers=headers, refused=refused, report=report)
     return part
 
 
-def _denied(source: Source, seen: str) -> DataError:
-    if source.repo is not None:
-        return hub.gated(source.repo, seen)
+def _refused(listing: Listing, file: ListedFile, status: int) -> DataError:
+    """A server said no, and would say it again."""
+    source, seen = listing.source, f"HTTP {status}"
+    denied = status in urls.DENIED
+    if source.repo is not None and listing.revision is not None:
+        if denied:
+            return hub.gated(source.repo, seen)
+        return hub.gone(source.repo, listing.revision, file.name, seen, _relisting(source))
     fix = 'an address that needs no login, or the files by hand and kind = "local"'
-    return DataError(f"{source.name} needs a login", seen=seen, wanted="HTTP 200 or 206", fix=fix)
+    if denied:
+        return DataError(f"{source.name} needs a login", seen=seen, wanted="HTTP 200 or 206", fix=fix)
+    fix = "correct the address in the catalogue; then the same command again"
+    return DataError(f"{file.name} cannot be fetched", seen=seen, wanted="HTTP 200 or 206", fix=fix)
+
+
+def _relisting(source: Source) -> str:
+    """The command that asks the Hub anew what the source holds."""
+    return f"{command_for_source(source)} --refresh"
 
 
 def _judge(file: ListedFile, part: Path) -> tuple[int, str]:
@@ -122,6 +140,8 @@ def _judge(file: ListedFile, part: Path) -> tuple[int, str]:
     sha256 = sha256_file(part)
     if file.sha256 is not None and sha256 != file.sha256:
         raise MayPass(f"sha256 {sha256[:12]}… came, {file.sha256[:12]}… was listed")
+    if file.git_sha1 is not None and (git_sha1 := git_sha1_file(part)) != file.git_sha1:
+        raise MayPass(f"git's sha1 {git_sha1[:12]}… came, {file.git_sha1[:12]}… was listed")
     return n_bytes, sha256
 
 

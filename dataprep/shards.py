@@ -25,7 +25,7 @@ from dataprep.index import print_notes
 from dataprep.listing import REMOTE_KINDS, ListedFile, Listing, list_source, select
 from dataprep.paths import Paths, find_paths
 from dataprep.publish import sha256_file, sweep
-from dataprep.raw import ENGINES, check_space, fetch_shard
+from dataprep.raw import ENGINES, check_space, fetch_shard, fetched_sha256
 from dataprep.sources import find_source, load_catalogue
 from dataprep.supply import check_tokenizer
 from dataprep.vocab import Vocab
@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     """Fetch, encode, index, report."""
     args = _parse(argv)
     paths = find_paths()
+    manifest.check_writable(paths)
     source = find_source(load_catalogue(args.catalogue), args.source)
     vocab = obtain_vocab(paths, args.tokenizer, vocab_file=args.vocab_file, offline=args.offline)
     listing = list_source(source, paths, offline=args.offline)
@@ -172,6 +173,7 @@ def _fetch(job: Job, file: ListedFile, advance: Callable[[int], None]) -> Path:
 
 def _encode(job: Job, file: Path) -> Receipt:
     about = {"revision": job.listing.revision, "vocab": job.vocab, "strict": job.strict}
+    about["fetched_sha256"] = fetched_sha256(job.listing, file)
     return encode_shard(file, job.listing.source, **about, folder=job.folder)
 
 

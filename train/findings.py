@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataprep.errors import DataError
 from dataprep.ledger import Record
 from dataprep.paths import Paths
-from dataprep.publish import sync
+from dataprep.publish import sync, take_lock
 from train.journal import now
 from train.lines import append_line, cut_torn_line
 from train.weights import Opened
@@ -58,7 +58,7 @@ def _locked(paths: Paths, run: str) -> Iterator[int]:
             fix=f"python -m train.runs restore {run}; then evaluate it again",
         ) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        take_lock(descriptor, fcntl.LOCK_EX, file)
         cut_torn_line(descriptor, file)
         sync(file.parent)
         yield descriptor

@@ -15,7 +15,7 @@ from typing import Any
 
 from dataprep.errors import UsageError
 from dataprep.ledger import Record, read_journal
-from dataprep.publish import sync
+from dataprep.publish import sync, take_lock
 from train.lines import append_line, cut_torn_line
 
 
@@ -75,7 +75,7 @@ def now() -> str:
 
 def _lock(descriptor: int, file: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, file)
     except BlockingIOError:
         raise _in_use(file) from None
     # Taken away before we had the lock: by its writer, who found it empty, or with its run, to the trash.
