@@ -11,6 +11,8 @@ Holds: rows computed after the last checkpoint and lost in a crash are counted a
 """
 
 import json
+import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from dataprep.publish import read_json
 Record = dict[str, Any]
 TRASH = ".trash"  # runs/.trash/<run>/: what `python -m train.runs trash` took away
 TRASH_RECEIPT = "trashed.json"
+_SEALED = re.compile(rb', "crc32": "([0-9a-f]{8})"}$')
 # What the manifest reads of each kind of record; the trainer writes more.
 _KEYS = {
     "start": {
@@ -116,13 +119,30 @@ def read_trashed_at(journal: Path) -> str | None:
 def read_journal(file: Path) -> Journal:
     """Every whole record of a journal; none if there is no file. Raises DataError naming a damaged line."""
     *lines, tail = file.read_bytes().split(b"\n") if file.exists() else [b""]
-    records = tuple(_parse(file, number, line) for number, line in enumerate(lines, 1))
+    sealed = bool(lines) and _SEALED.search(lines[0]) is not None  # a journal is sealed from its first line on
+    records = tuple(_parse(file, number, line, sealed=sealed) for number, line in enumerate(lines, 1))
     return Journal(run=file.parent.name, records=records, torn=tail.decode(errors="replace") or None)
 
 
-def _parse(file: Path, number: int, line: bytes) -> Record:
+def seal_line(line: bytes) -> bytes:
+    """A record's line with the crc32 of what it was before, as its last key: a changed digit is found."""
+    return line[:-1] + b', "crc32": "%08x"}' % zlib.crc32(line)
+
+
+def _unsealed(line: bytes, *, sealed: bool) -> bytes:
+    """The line without its crc32. ValueError where it lacks one it should have, or was changed."""
+    if found := _SEALED.search(line):
+        line = line[: found.start()] + b"}"
+        if zlib.crc32(line) != int(found[1], 16):
+            raise ValueError("crc32")
+    elif sealed:
+        raise ValueError("no crc32")
+    return line
+
+
+def _parse(file: Path, number: int, line: bytes, *, sealed: bool) -> Record:
     try:
-        record = json.loads(line)
+        record = json.loads(_unsealed(line, sealed=sealed))
         missing = {"attempt", *_KEYS.get(record["kind"], ())} - record.keys()
         missing = missing or {key for key in _WHOLE.get(record["kind"], ()) if type(record[key]) is not int}
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -131,7 +151,7 @@ def _parse(file: Path, number: int, line: bytes) -> Record:
         raise DataError(
             f"line {number} of the journal of run {file.parent.name!r} is damaged",
             seen=repr(line[:60]),
-            wanted=f"one JSON record a line, with {', '.join(sorted(missing))}",
+            wanted=f"one JSON record a line, unchanged, with {', '.join(sorted(missing))}",
             fix=f"look at it (sed -n {number}p {file}); bring it back from a copy, or train under another --run-name",
         )
     return record

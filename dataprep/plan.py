@@ -21,6 +21,7 @@ from dataprep.publish import publishing, sha256_file
 from dataprep.recipe import Recipe, RecipeShard
 
 ROWS_PER_GROUP = 65_536
+PLAN_BYTES_PER_SEGMENT = 8  # about, compressed
 SCHEMA = pa.schema(
     [
         ("row", pa.int64()),

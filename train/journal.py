@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dataprep.errors import UsageError
-from dataprep.ledger import Record, read_journal
+from dataprep.errors import UsageError, disk_error
+from dataprep.ledger import Record, read_journal, seal_line
 from dataprep.publish import sync
 
 
@@ -51,19 +51,27 @@ class Journal:
         if self._descriptor is None:
             return
         line = json.dumps({"kind": kind, "attempt": self.attempt, **fields}, ensure_ascii=False, allow_nan=False)
-        block = f"{line}\n".encode()
+        block = seal_line(line.encode()) + b"\n"
         try:
             written = os.write(self._descriptor, block)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._file)) from None  # os.write does not say where
+            raise disk_error(error, self._named, needed_bytes=len(block)) from None
         if written != len(block):  # a full disk: no half line may stay, for the end record comes after it
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
+            raise disk_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self._named, needed_bytes=len(block))
 
     def make_durable(self) -> None:
         """Wait until every record is on the disk."""
         if self._descriptor is not None:
-            os.fdatasync(self._descriptor)
+            try:
+                os.fdatasync(self._descriptor)
+            except OSError as error:
+                raise disk_error(error, self._named) from None
+
+    @property
+    def _named(self) -> Path:
+        assert self._file is not None, "a journal with a descriptor has a file"
+        return self._file
 
     def close(self) -> None:
         """Make everything durable and give up the lock. A journal in which nothing began is taken away again."""

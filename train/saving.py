@@ -9,7 +9,6 @@ saver.begin(cursor, model, optimizer) … saver.published() is not None … save
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +23,8 @@ from torch import Tensor, nn
 
 from dataprep.errors import EnvironmentProblem
 from dataprep.publish import publishing_folder
-from train.checkpoint import MOMENTS, STATE, WEIGHTS, Checkpoint, Cursor, file_fact, from_state, state_hash
+from dataprep.state_file import STATE, state_text
+from train.checkpoint import MOMENTS, WEIGHTS, Checkpoint, Cursor, file_fact, from_state
 from train.keeping import remove_old
 from train.optim import Optimizer
 from train.step_folders import step_folder
@@ -113,7 +113,7 @@ def publish_checkpoint(checkpoints: Path, snapshot: Snapshot) -> Checkpoint:
         torch.save(snapshot.moments, part / MOMENTS)
         state = {**vars(snapshot.cursor), "identity": snapshot.identity, "rng": snapshot.rng.hex()}
         state |= {"files": {name: file_fact(part / name) for name in (WEIGHTS, MOMENTS)}}
-        (part / STATE).write_text(json.dumps(state | {"sha256": state_hash(state)}, indent=2) + "\n")
+        (part / STATE).write_text(state_text(state))
     return from_state(folder, state)
 
 
