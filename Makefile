@@ -17,7 +17,7 @@ help: ## this page
 
 install: .venv/.installed ## make .venv and install Quern into it
 
-demo: install ## no downloads: corpus, bins, a 70:30 plan, two stages of training, two answers
+demo: install ## no downloads: corpus, bins, a 70:30 plan, two stages of training, an answer, and what was learned
 	$(PY) -m dataprep.bpe --name python-8k --size 8192 --sources python-docs,python-qa
 	$(PY) -m dataprep.shards --source python-docs --n 3 --tokenizer python-8k
 	$(PY) -m dataprep.shards --source python-qa --n 1 --tokenizer python-8k
@@ -27,6 +27,8 @@ demo: install ## no downloads: corpus, bins, a 70:30 plan, two stages of trainin
 	.venv/bin/torchrun --standalone --nproc_per_node=1 train/main.py --manifest --recipe demo-chat --run-name demo-chat --parent demo --stage midtrain --model tiny --prompt "What does json.loads do?"
 	$(PY) -m dataprep.sql --file manifests/queries/tokens_per_source.sql
 	$(PY) -m dataprep.sql --file manifests/queries/seen.sql
+	$(PY) -m dataprep.sql --file manifests/queries/bits_per_byte_by_stage.sql
+	$(PY) -m train.chat --run demo-chat --temperature 0 --max-tokens 48 --prompt "What does json.loads do?"
 
 shards: install ## N=178 [SOURCE=fineweb-edu] [WORKERS=2] [TOKENIZER=gpt2] [CATALOGUE=my.toml]
 	@test -n "$(N)" || { echo "error: make shards needs N, the number of train shards"; echo "  fix:  make shards N=178"; exit 2; }

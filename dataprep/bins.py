@@ -26,11 +26,12 @@ TOKEN = np.dtype("<u2")
 DOCUMENT_END = np.dtype("<u8")
 LOSS = np.dtype("u1")
 RECEIPT_FORMAT = 2
+IMPORTED = "imported"  # the origin of a bin that another tool made: `file` is that tool's, `layout` its format
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileFact:
-    """A published file's name, size and hash; of a large one, its sampled hash (`dataprep.sampled`) since there is one."""
+    """A published file's name, size and hash; of a large one, since there is one, its sampled hash too."""
 
     name: str
     bytes: int
@@ -199,8 +200,18 @@ def check_files(folder: Path, receipt: Receipt) -> None:
                 f"{fact.name} of {receipt.source} is not what its receipt says",
                 seen="no file" if found is None else f"{found:,} bytes",
                 wanted=f"{fact.bytes:,} bytes",
-                fix=f"{make_shards(receipt.source, tokenizer=receipt.tokenizer.name)}   # with your N",
+                fix=_made_again(receipt),
             )
+
+
+def _made_again(receipt: Receipt) -> str:
+    """The command that makes the shard of `receipt` again."""
+    origin, tokenizer = receipt.origin, receipt.tokenizer.name
+    if origin.kind != IMPORTED:
+        return f"{make_shards(receipt.source, tokenizer=tokenizer)}   # with your N"
+    what = f"--from {origin.layout} --source {receipt.source} --tokenizer {tokenizer}"
+    held_out = f" --holdout {receipt.shard}" if receipt.split == "holdout" else ""
+    return f"python -m dataprep.import {what}{held_out} {receipt.file.name}   # with its folder"
 
 
 def open_bin(paths: Paths, tokenizer: str, source: str, shard: str, *, tokens: int, bin_sha256: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Fetch: a source's shards onto this disk, verified, without tokenizing them. A verb.
 
 In:  a catalogue entry and N. Out: data/raw/<source>/ with a receipt per file; exit 3 naming each gap.
+     An evaluation bundle is one file: data/bundles/<source>.zip, and no N.
 Holds: what is done stays done; `make shards` does the same and tokenizes on the way.
 Run: python -m dataprep.fetch --source fineweb-edu --n 3: three train shards and the held-out one
 """
@@ -11,19 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from dataprep import hub
+from dataprep.bundle_fetch import fetch_bundle
 from dataprep.console import print_json, print_next, size
-from dataprep.errors import DataError, Parser, run
+from dataprep.errors import DataError, Parser, UsageError, run
 from dataprep.listing import ListedFile, Listing, command_for_source, list_source, select
 from dataprep.paths import Paths, find_paths
 from dataprep.raw import ENGINES, check_space, fetch_shard, find_held
-from dataprep.sources import find_source, load_catalogue, make_shards
+from dataprep.sources import Source, find_bundle, find_source, load_catalogue, make_shards
 
 
 def main(argv: list[str] | None = None) -> int:
     """Fetch, say one line per shard, exit 3 naming each gap."""
     asked = _parse(argv)
     paths = find_paths()
-    source = find_source(load_catalogue(asked.catalogue), asked.source)
+    catalogue = load_catalogue(asked.catalogue)
+    if bundle := find_bundle(catalogue, asked.source):
+        return _bring_bundle(bundle, paths, asked)
+    source = find_source(catalogue, asked.source)
     listing = list_source(source, paths, offline=asked.offline, refresh=asked.refresh)
     n_train = sum(file.split == "train" for file in listing.files) if asked.n is None else asked.n
     files = select(listing, n_train)
@@ -57,6 +62,25 @@ def _parse(argv: list[str] | None) -> Namespace:
     parser.add_argument("--engine", choices=ENGINES, default="hub", help="how bytes of a Hub source come")
     parser.add_argument("--json", action="store_true", help="exact numbers for machines")
     return parser.parse_args(argv)
+
+
+def _bring_bundle(bundle: Source, paths: Paths, asked: Namespace) -> int:
+    if asked.n is not None or asked.refresh or asked.engine != "hub":
+        raise UsageError(
+            f"{bundle.name} is an evaluation bundle: one file, at one address",
+            seen="--n, --refresh or --engine",
+            wanted="none of them",
+            fix=f"python -m dataprep.fetch --source {bundle.name}",
+        )
+    file, held = fetch_bundle(bundle, paths, offline=asked.offline, quiet=asked.json)
+    outcome = {"path": paths.shown(file), "bytes": file.stat().st_size, "held": held}
+    if asked.json:
+        print_json({"source": bundle.name, "files": [outcome]})
+        return 0
+    print(f"{'held' if held else 'fetched'}  {outcome['path']}  {size(outcome['bytes'])}")
+    shown = outcome["path"] if Path(outcome["path"]).exists() else file  # from elsewhere than DATAPREP_ROOT
+    print_next(f"python -m dataprep.contamination --bundle {shown}")
+    return 0
 
 
 def _fetch_and_say(listing: Listing, file: ListedFile, paths: Paths, asked: Namespace) -> Mapping[str, Any]:

@@ -21,19 +21,22 @@ from dataprep.ledger import (
     find_journals,
     read_journal,
     read_trashed_at,
-    standing_evals,
     steps_with_weights,
     trace_lineage,
 )
-from dataprep.paths import Paths
+from dataprep.paths import FINDINGS, Paths
 from dataprep.recipe import Recipe, read_recipe, recipe_names
 from dataprep.seen_again import AgainRange, SeenRange, seen_again
+from dataprep.standing import Findings, read_findings, standing_evals, standing_samples
 
 Line = dict[str, Any]
 _STEP_COLUMNS = (
     *("attempt", "step", "row_from", "row_to", "tokens", "loss_tokens", "loss", "lr", "grad_norm"),
     *("seconds", "tokens_per_s", "mfu", "vram_allocated", "vram_reserved", "in_weights"),
 )
+
+_EVAL_COLUMNS = ("step", "tokens_done", "recipe", "suite", "task", "n", "value", "stderr")
+_SAMPLE_COLUMNS = ("step", "tokens_done", "recipe", "prompt", "completion", "fact", "expected", "hit", "temperature")
 
 
 @dataclass(kw_only=True)
@@ -69,6 +72,7 @@ def collect(paths: Paths) -> Harvest:
         with _left_out(harvest):
             if _add_run(harvest, journal, trashed_at=read_trashed_at(files[journal.run])):
                 _add_lineage(harvest, paths, journals, journal.run)
+                _add_judgements(harvest, journal, _findings_of(harvest, files[journal.run]))
     return harvest
 
 
@@ -88,7 +92,9 @@ def watched(paths: Paths) -> Iterator[Path]:
     folders = [paths.source_record("").parent, paths.recipes, paths.plans, paths.runs, paths.runs / TRASH, *bins]
     yield from (folder for folder in folders if folder.is_dir())
     yield from paths.recipes.glob("*.toml")  # people edit them in place
-    yield from journal_files(paths)
+    journals = journal_files(paths)
+    yield from journals
+    yield from (file for file in (journal.with_name(FINDINGS) for journal in journals) if file.exists())
 
 
 def journal_files(paths: Paths) -> list[Path]:
@@ -178,12 +184,6 @@ def _add_run(harvest: Harvest, journal: Journal, *, trashed_at: str | None) -> b
     for record in journal.of_kind("checkpoint"):
         columns = ("step", "rows_done", "tokens_done", "path", "bytes", "sha256")
         harvest.add("checkpoints", run=journal.run, **{key: record[key] for key in columns})
-    for record in standing_evals(journal.records):
-        columns = ("step", "tokens_done", "suite", "task", "n", "value", "stderr")
-        harvest.add("evals", run=journal.run, **{key: record[key] for key in columns})
-    for record in journal.of_kind("sample"):
-        columns = ("step", "prompt", "completion", "expected", "hit")
-        harvest.add("samples", run=journal.run, **{key: record.get(key) for key in columns})
     return True
 
 
@@ -217,6 +217,24 @@ def _add_lineage(harvest: Harvest, paths: Paths, journals: dict[str, Journal], r
             harvest.add("reseen_rows", **where, times=again.times, tokens=tokens)
     for recipe, why in uncounted.items():
         harvest.notes.append(f"run {run}: recipe {recipe} is {why}, so its tokens per shard cannot be counted")
+
+
+def _findings_of(harvest: Harvest, journal: Path) -> Findings:
+    """What was found out later. A damaged file hides itself, not the run."""
+    findings = Findings(records=(), torn=None)
+    with _left_out(harvest):
+        findings = read_findings(journal.with_name(FINDINGS))
+    if findings.torn is not None:
+        harvest.notes.append(f"run {journal.parent.name}: a torn last line of its findings is not counted")
+    return findings
+
+
+def _add_judgements(harvest: Harvest, journal: Journal, findings: Findings) -> None:
+    """What the run's weights can do, as found during training and after it."""
+    for record in standing_evals(journal.records, findings.records):
+        harvest.add("evals", run=journal.run, **{key: record[key] for key in _EVAL_COLUMNS})
+    for record in standing_samples(journal.records, findings.records):
+        harvest.add("samples", run=journal.run, **{key: record.get(key) for key in _SAMPLE_COLUMNS})
 
 
 def _utc(text: str) -> datetime:

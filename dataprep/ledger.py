@@ -11,8 +11,6 @@ Holds: rows computed after the last checkpoint and lost in a crash are counted a
 """
 
 import json
-import re
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +21,11 @@ from dataprep.errors import DataError
 from dataprep.passes import split_passes
 from dataprep.paths import JOURNAL
 from dataprep.publish import read_json
+from dataprep.sealed_lines import split_lines
 
 Record = dict[str, Any]
 TRASH = ".trash"  # runs/.trash/<run>/: what `python -m train.runs trash` took away
 TRASH_RECEIPT = "trashed.json"
-_SEALED = re.compile(rb', "crc32": "([0-9a-f]{8})"}$')
 # What the manifest reads of each kind of record; the trainer writes more.
 _KEYS = {
     "start": {
@@ -118,31 +116,14 @@ def read_trashed_at(journal: Path) -> str | None:
 
 def read_journal(file: Path) -> Journal:
     """Every whole record of a journal; none if there is no file. Raises DataError naming a damaged line."""
-    *lines, tail = file.read_bytes().split(b"\n") if file.exists() else [b""]
-    sealed = bool(lines) and _SEALED.search(lines[0]) is not None  # a journal is sealed from its first line on
-    records = tuple(_parse(file, number, line, sealed=sealed) for number, line in enumerate(lines, 1))
-    return Journal(run=file.parent.name, records=records, torn=tail.decode(errors="replace") or None)
+    lines, torn = split_lines(file.read_bytes() if file.exists() else b"")
+    records = tuple(_parse(file, number, line) for number, line in enumerate(lines, 1))
+    return Journal(run=file.parent.name, records=records, torn=torn)
 
 
-def seal_line(line: bytes) -> bytes:
-    """A record's line with the crc32 of what it was before, as its last key: a changed digit is found."""
-    return line[:-1] + b', "crc32": "%08x"}' % zlib.crc32(line)
-
-
-def _unsealed(line: bytes, *, sealed: bool) -> bytes:
-    """The line without its crc32. ValueError where it lacks one it should have, or was changed."""
-    if found := _SEALED.search(line):
-        line = line[: found.start()] + b"}"
-        if zlib.crc32(line) != int(found[1], 16):
-            raise ValueError("crc32")
-    elif sealed:
-        raise ValueError("no crc32")
-    return line
-
-
-def _parse(file: Path, number: int, line: bytes, *, sealed: bool) -> Record:
+def _parse(file: Path, number: int, line: bytes) -> Record:
     try:
-        record = json.loads(_unsealed(line, sealed=sealed))
+        record = json.loads(line)
         missing = {"attempt", *_KEYS.get(record["kind"], ())} - record.keys()
         missing = missing or {key for key in _WHOLE.get(record["kind"], ()) if type(record[key]) is not int}
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -191,17 +172,6 @@ def steps_with_weights(records: Sequence[Record]) -> list[Record]:
         for record in records
         if record["kind"] == "step"
     ]
-
-
-def standing_evals(records: Sequence[Record]) -> list[Record]:
-    """The newest of each evaluation; those of weights that a later attempt threw away are left out."""
-    standing: dict[tuple[Any, ...], Record] = {}
-    for record in records:
-        if record["kind"] == "start":
-            standing = {key: held for key, held in standing.items() if held["rows_done"] <= record["rows_done"]}
-        elif record["kind"] == "eval":
-            standing[record["step"], record["suite"], record["task"]] = record
-    return list(standing.values())
 
 
 def trace_lineage(journals: Mapping[str, Journal], run: str, step: int | None = None) -> Lineage:

@@ -22,7 +22,7 @@ from dataprep.publish import locked, sweep
 from dataprep.recipe import Recipe, RecipeSource, publish_recipe, read_recipe
 from dataprep.request import ATTENTIONS, LOSSES, ON_SHORT, UNITS, Request
 from dataprep.seen import settle_runs
-from dataprep.sources import load_catalogue, make_shards
+from dataprep.sources import load_catalogue, make_shards, refuse_bundle
 from dataprep.space import check_free
 from dataprep.strategies import LONGS, STRATEGIES
 from dataprep.supply import choose_tokenizer, held_sources
@@ -107,6 +107,8 @@ def _shares(args: argparse.Namespace, held: list[str]) -> tuple[tuple[str, ...],
     shares = tuple(tuple(share.split("+")) for share in asked.split(","))
     sources = [source for share in shares for source in share]
     unknown = [source for source in sources if source not in held]
+    for source in unknown:
+        refuse_bundle(load_catalogue(args.catalogue), source)
     if unknown or len(shares) != len(args.mix) or len(set(sources)) != len(sources):
         raise UsageError(
             f"no bins of {', '.join(unknown)}" if unknown else "every share needs one source of its own",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 # schema.sql, queries/ and the data dictionary ship with the code, beside the package.
 SHIPPED_MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
-JOURNAL, CHECKPOINTS = "journal.jsonl", "checkpoints"  # in a run's folder, in the trash too
+# In a run's folder, in the trash too.
+JOURNAL, FINDINGS, CHECKPOINTS = "journal.jsonl", "findings.jsonl", "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,11 @@ class Paths:
     def source_record(self, source: str) -> Path:
         """What was last asked of `source`, and what its origin promised."""
         return self.data / "sources" / f"{source}.json"
+
+    @property
+    def bundles(self) -> Path:
+        """Evaluation bundles, `<name>.zip` with the receipt `<name>.json`."""
+        return self.data / "bundles"
 
     @property
     def vocab(self) -> Path:
@@ -67,6 +73,10 @@ class Paths:
         """`<recipe>.parquet`, one per recipe."""
         return self.manifests / "plans"
 
+    def contamination(self, recipe: str, bundle_sha256: str) -> Path:
+        """Which items of a bundle occur in a recipe's plan."""
+        return self.manifests / "contamination" / f"{recipe}-{bundle_sha256[:12]}.json"
+
     @property
     def runs(self) -> Path:
         """A folder per run, by its name."""
@@ -75,6 +85,10 @@ class Paths:
     def journal(self, run: str) -> Path:
         """What a run did."""
         return self.runs / run / JOURNAL
+
+    def findings(self, run: str) -> Path:
+        """What was found out about a run's weights after they were trained."""
+        return self.runs / run / FINDINGS
 
     def checkpoints(self, run: str) -> Path:
         """What a run can go on from."""

@@ -20,13 +20,14 @@ from dataprep.errors import QuernError
 from dataprep.harvest import journal_files
 from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_weights
 from dataprep.packing import Segments, no_pieces
-from dataprep.paths import Paths
+from dataprep.paths import FINDINGS, Paths
 from dataprep.plan import hash_rows, open_plan
 from dataprep.publish import read_json
 from dataprep.recipe import TOTALS, Recipe, RecipeShard, read_recipe, recipe_names
 from dataprep.rows import ShardText, documents_ended
 from dataprep.seen_checks import check_seen, seen_of
 from dataprep.sql import ask
+from dataprep.standing import read_findings
 
 
 def check_plans(paths: Paths, *, full: bool) -> Iterator[Finding]:
@@ -194,7 +195,8 @@ def _ledgers(paths: Paths, *, full: bool) -> Finding:
             journal = read_journal(file)
             found = [f"{journal.run}: {fault}" for fault in _ledger_faults(journal, file.parent, full)]
             faults, fixes = faults + found, fixes + [train_again(journal.run)] * len(found)
-            torn += [journal.run] * (journal.torn is not None)
+            findings = read_findings(file.with_name(FINDINGS))
+            torn += [journal.run] * (journal.torn is not None or findings.torn is not None)
         except QuernError as error:
             faults.append(f"{paths.shown(file)}: {error.what}")
             fixes.append(error.fix)

@@ -9,6 +9,7 @@ A record of ours is sealed: it names the sha256 of its own bytes.
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import io
 import json
@@ -163,6 +164,15 @@ def adopt(part: Path, path: Path) -> None:
     _rename(part, path)
 
 
+def publish_link(held: Path, path: Path) -> None:
+    """Publish `path` as another name for the bytes of `held`. OSError where the file system cannot do that."""
+    with private_folder(path.parent, path.name) as part:
+        link = part / path.name
+        os.link(held, link)
+        _reached("synced", path)
+        _rename(link, path)
+
+
 @contextlib.contextmanager
 def private_folder(parent: Path, name: str) -> Iterator[Path]:
     """Yield an empty temp folder in `parent` that is gone afterwards; `sweep` spares it while we live."""
@@ -201,9 +211,13 @@ def locked(file: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> list[Path]:
-    """Remove temps whose writer died; returns them. A living writer's temp is locked and stays."""
-    return [part for part in sorted(folder.glob(f".*{_PART}")) if _remove_orphan(part)]
+def sweep(folder: Path, *, of: str | None = None) -> list[Path]:
+    """Remove temps whose writer died; returns them. A living writer's temp is locked and stays.
+
+    In a folder that is not ours alone, give the one name whose temps they must be.
+    """
+    begins = "." if of is None else f".{glob.escape(of)}."
+    return [part for part in sorted(folder.glob(f"{begins}*{_PART}")) if _remove_orphan(part)]
 
 
 def sha256_file(path: Path) -> str:

@@ -204,10 +204,9 @@ def _command_for(listing: Listing, file: ListedFile) -> str:
 
 def check_space(listing: Listing, files: Sequence[ListedFile], paths: Paths) -> None:
     """Refuse to begin what the disk cannot hold: the listed bytes of `files` that are not here yet."""
-    needed = bytes_to_fetch(listing, files, paths)
-    check_free(
-        paths.raw(listing.source.name), needed, f"{listing.source.name}: so much is still to fetch", fix=MAKE_ROOM
-    )
+    source = listing.source.name
+    what = f"{source}: so much is still to fetch"
+    check_free(paths.raw(source), bytes_to_fetch(listing, files, paths), what, fix=MAKE_ROOM)
 
 
 def bytes_to_fetch(listing: Listing, files: Sequence[ListedFile], paths: Paths) -> int:

@@ -2,7 +2,7 @@
 
 In:  a file, or its bytes as they are written. Out: a sha256 over 4 KiB of every 8 MiB.
 Holds: both ways give the same hash; it finds a file that is another one, or lost whole stretches (a bad copy, holes
-       after a power cut), not a single flipped byte: only the full sha256 finds that. Files up to 1 MiB are hashed whole.
+       after a power cut), not a single flipped byte: only the full sha256 does. Files up to 1 MiB are hashed whole.
 A 200 MB bin: 24 blocks, 98 KiB read.
 """
 

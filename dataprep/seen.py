@@ -125,15 +125,20 @@ def _step(paths: Paths, run: str, step: int | None) -> int:
     )
 
 
-def _ancestor_rows(paths: Paths, run_step: str) -> tuple[AncestorRows, ...]:
-    """The rows of the whole ancestry. Only its own journals are read: another's damage does not matter here."""
-    run, step = run_at_step(run_step)
+def read_ancestry(paths: Paths, run: str) -> dict[str, Journal]:
+    """The journals of a run and its ancestors, as far as there are any. Another run's damage does not matter here."""
     known, journals, ancestor = find_journals(paths.runs), {}, run
     while ancestor in known and ancestor not in journals:
         journals[ancestor] = read_journal(known[ancestor])
         starts = journals[ancestor].of_kind("start")
         ancestor = starts[0]["parent_run"] if starts else None
-    lineage = trace_lineage(journals, run, step)
+    return journals
+
+
+def _ancestor_rows(paths: Paths, run_step: str) -> tuple[AncestorRows, ...]:
+    """The rows of the whole ancestry. Raises DataError where it cannot be told."""
+    run, step = run_at_step(run_step)
+    lineage = trace_lineage(read_ancestry(paths, run), run, step)
     if lineage.gap:
         raise DataError(
             f"what {run_step} has seen cannot be told",

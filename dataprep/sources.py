@@ -9,6 +9,8 @@ Holds: a bad entry is refused with the file and line to fix; held-out shards are
     path = "docs"               # a folder beside this file, with .parquet or .jsonl shards
     text = "text"               # the column; for conversations one of the layouts below
     holdout = ["shard_00002"]
+
+One kind is no text: `bundle`, with the `url` of a .zip that evaluates. `fetch` brings it; nothing else takes it.
 """
 
 import re
@@ -31,10 +33,11 @@ LAYOUTS = {  # the keys that name a layout's columns, in order
 }
 _COLUMN_KEYS = {key for keys in LAYOUTS.values() for key in keys}
 SHARD_SUFFIXES = (".parquet", ".jsonl")
-_REQUIRED = {"local": {"path"}, "hub": {"repo", "files"}, "url": {"urls"}, "python": set()}
-_OPTIONAL = {"local": set(), "hub": {"revision"}, "url": {"sha256"}, "python": set()}
+BUNDLE = "bundle"  # the kind that is no text: what models are asked
+_REQUIRED = {"local": {"path"}, "hub": {"repo", "files"}, "url": {"urls"}, "python": set(), BUNDLE: {"url"}}
+_OPTIONAL = {"local": set(), "hub": {"revision"}, "url": {"sha256"}, "python": set(), BUNDLE: set()}
 _COMMON = {"kind", "holdout", "licence", *_COLUMN_KEYS}
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,8 @@ def load_catalogue(extra: Path | None = None) -> dict[str, Source]:
 
 
 def find_source(sources: Mapping[str, Source], name: str) -> Source:
-    """The source called `name`, or a UsageError that lists the names there are."""
+    """The source of texts called `name`, or a UsageError that lists the names there are."""
+    refuse_bundle(sources, name)
     if name not in sources:
         raise UsageError(
             f"no source is called {name!r}",
@@ -81,6 +85,22 @@ def find_source(sources: Mapping[str, Source], name: str) -> Source:
             fix="choose one of them, or describe yours in a file: --catalogue my.toml",
         )
     return sources[name]
+
+
+def find_bundle(sources: Mapping[str, Source], name: str) -> Source | None:
+    """The evaluation bundle called `name`; None where the name is another's or nobody's."""
+    return sources[name] if name in sources and sources[name].kind == BUNDLE else None
+
+
+def refuse_bundle(sources: Mapping[str, Source], name: str) -> None:
+    """Raise UsageError for the name of an evaluation bundle: what a model is asked, it must not be trained on."""
+    if find_bundle(sources, name):
+        raise UsageError(
+            f"{name!r} is an evaluation bundle and not a source of texts",
+            seen=name,
+            wanted="a source to train on: " + ", ".join(n for n in sources if sources[n].kind != BUNDLE),
+            fix=f"choose one of them; python -m dataprep.fetch --source {name} brings the bundle for evaluation",
+        )
 
 
 def shard_name(file_name: str) -> str:
@@ -114,24 +134,24 @@ def _read(file: Path) -> dict[str, Source]:
 
 
 def _source(file: Path, name: str, entry: Any) -> Source:
-    if not isinstance(entry, dict) or not _NAME.fullmatch(name):
+    if not isinstance(entry, dict) or not SOURCE_NAME.fullmatch(name):
         _refuse(file, name, None, f"{name!r} is not a source", "a [table] named in a-z, 0-9, '.', '_' and '-'")
     kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in _REQUIRED or (kind == "python" and file != BUILT_IN):
         _refuse(file, name, "kind", f"kind = {kind!r}", "local, hub or url")
     _check_keys(file, name, entry, kind)
-    layout = next(layout for layout, keys in LAYOUTS.items() if set(keys) == _COLUMN_KEYS & entry.keys())
+    layout = next((layout for layout, keys in LAYOUTS.items() if set(keys) == _COLUMN_KEYS & entry.keys()), BUNDLE)
     return Source(
         name=name,
         kind=kind,
         layout=layout,
-        columns=tuple(_text(file, name, entry, key) for key in LAYOUTS[layout]),
+        columns=tuple(_text(file, name, entry, key) for key in LAYOUTS.get(layout, ())),
         holdout=_texts(file, name, entry, "holdout"),
         licence=_text(file, name, entry, "licence", "unknown"),
         repo=_repo(file, name, entry) if kind == "hub" else None,
         revision=_text(file, name, entry, "revision", "main"),
         files=_texts(file, name, entry, "files"),
-        urls=_urls(file, name, entry) if kind == "url" else (),
+        urls=_urls(file, name, entry) if kind == "url" else _bundle_url(file, name, entry) if kind == BUNDLE else (),
         sha256=entry.get("sha256"),
         path=_folder(file, name, entry) if kind == "local" else None,
     )
@@ -145,7 +165,9 @@ def _check_keys(file: Path, name: str, entry: Mapping[str, Any], kind: str) -> N
         _refuse(file, name, None, f"no {', '.join(sorted(missing))}", f"every {kind} source has it")
     if unknown:
         _refuse(file, name, unknown[0], f"unknown key {unknown[0]!r}", "the keys in docs/formats.md")
-    if column_keys not in map(set, LAYOUTS.values()):
+    if kind == BUNDLE and (strange := sorted(column_keys | {"holdout"} & entry.keys())):
+        _refuse(file, name, strange[0], f"{strange[0]} for a bundle", "kind, url and licence: it is no text")
+    if kind != BUNDLE and column_keys not in map(set, LAYOUTS.values()):
         layouts = ", ".join(" + ".join(keys) for keys in LAYOUTS.values())
         _refuse(file, name, None, f"columns for {' + '.join(sorted(column_keys)) or 'nothing'}", f"one of {layouts}")
 
@@ -181,6 +203,13 @@ def _urls(file: Path, name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(hashes, dict) or not all(re.fullmatch("[0-9a-f]{64}", str(h)) for h in hashes.values()):
         _refuse(file, name, "sha256", f"sha256 = {hashes!r}", '{ shard_00000 = "64 hex digits" }')
     return urls
+
+
+def _bundle_url(file: Path, name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
+    url = _text(file, name, entry, "url")
+    if not re.match(r"https?://", url) or not url.endswith(".zip"):
+        _refuse(file, name, "url", f"url = {url!r}", "the http(s) address of a .zip")
+    return (url,)
 
 
 def _folder(file: Path, name: str, entry: Mapping[str, Any]) -> Path:

@@ -1,6 +1,6 @@
 """Space: whether a job's bytes fit the disk they go to, asked before the job.
 
-In:  a folder that may not exist yet, bytes needed. Out: nothing, or EnvironmentProblem with needed, free and the way out.
+In:  a folder that may not exist yet, bytes needed. Out: nothing, or EnvironmentProblem with both numbers and a way out.
 Holds: the free bytes are those of the file system that the folder is, or would be, on.
 """
 

@@ -41,9 +41,13 @@ CREATE TABLE checkpoints (
     run VARCHAR, step BIGINT, rows_done BIGINT, tokens_done BIGINT, path VARCHAR, bytes BIGINT, sha256 VARCHAR
 );
 CREATE TABLE evals (
-    run VARCHAR, step BIGINT, tokens_done BIGINT, suite VARCHAR, task VARCHAR, n BIGINT, value DOUBLE, stderr DOUBLE
+    run VARCHAR, step BIGINT, tokens_done BIGINT, recipe VARCHAR,
+    suite VARCHAR, task VARCHAR, n BIGINT, value DOUBLE, stderr DOUBLE
 );
-CREATE TABLE samples (run VARCHAR, step BIGINT, prompt VARCHAR, completion VARCHAR, expected VARCHAR, hit BOOLEAN);
+CREATE TABLE samples (
+    run VARCHAR, step BIGINT, tokens_done BIGINT, recipe VARCHAR,
+    prompt VARCHAR, completion VARCHAR, fact VARCHAR, expected VARCHAR, hit BOOLEAN, temperature DOUBLE
+);
 CREATE TABLE ancestor_rows (
     run VARCHAR, place BIGINT, ancestor VARCHAR, recipe VARCHAR, recipe_sha256 VARCHAR, attempt BIGINT,
     row_from BIGINT, row_to BIGINT, tokens BIGINT, row_tokens BIGINT
@@ -97,6 +101,20 @@ GROUP BY t.run, t.source, t.shard;
 -- one line per attempt that put them there.
 CREATE VIEW lineage AS
 SELECT run, ancestor, recipe, attempt, row_from, row_to, tokens FROM ancestor_rows ORDER BY run, place;
+
+-- For each run, itself and every ancestor: which of the ancestor's own tokens are in the run's weights, and how many lie
+-- before them. Evaluations of an ancestor count for a run up to tokens_until; those of the run itself all do.
+CREATE VIEW ancestry AS
+WITH parts AS (
+    SELECT run, ancestor, min(place) AS place, sum(tokens)::BIGINT AS tokens FROM ancestor_rows GROUP BY run, ancestor
+    UNION ALL BY NAME
+    SELECT run, run AS ancestor, 1 << 40 AS place, 0 AS tokens FROM runs
+    WHERE NOT EXISTS (FROM ancestor_rows a WHERE a.run = runs.run AND a.ancestor = runs.run)
+)
+SELECT run, ancestor, row_number() OVER older AS generation,
+       coalesce(sum(tokens) OVER (older ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::BIGINT AS tokens_before,
+       CASE WHEN ancestor <> run THEN tokens END AS tokens_until
+FROM parts WINDOW older AS (PARTITION BY run ORDER BY place);
 
 -- Rows that the weights of a run hold more than once, along the ancestry: by a second pass, a fork or a resume that
 -- began again at row 0. reseen_tokens is NULL where the recipe is gone and nothing tells what its rows held.

@@ -10,6 +10,7 @@ Suffixes: B rows, T positions, D width, H heads, K key/value heads, E head size,
     documents  0 0 0 1 1 2     positions  0 1 2 0 1 0     bounds  0 3 5 6
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,8 @@ class View:
     sin: Tensor
     mask_B1TT: Tensor | None = None
     bounds: Tensor | None = None
+    # One layer's memory of the rows so far: new keys and values in, all of them out. The mask is B1TC then.
+    remember: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
 
 def causal_view(cos_TE: Tensor, sin_TE: Tensor, n_positions: int) -> View:
@@ -88,7 +91,10 @@ class Attention(nn.Module):
         v_BTKE = self.value(x_BTD).view(n_rows, n_positions, self.n_kv_heads, self.head_dim)
         q_BHTE = rotate(self.query_norm(q_BTHE).transpose(1, 2), view.cos, view.sin)
         k_BKTE = rotate(self.key_norm(k_BTKE).transpose(1, 2), view.cos, view.sin)
-        y_BHTE = attend(q_BHTE, k_BKTE, v_BTKE.transpose(1, 2), view)
+        v_BKTE = v_BTKE.transpose(1, 2)
+        if view.remember is not None:
+            k_BKTE, v_BKTE = view.remember(k_BKTE, v_BKTE)
+        y_BHTE = attend(q_BHTE, k_BKTE, v_BKTE, view)
         return self.out(y_BHTE.transpose(1, 2).reshape(n_rows, n_positions, -1))
 
 

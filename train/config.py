@@ -51,6 +51,11 @@ class TrainConfig:
     # what is watched
     validate_every: int | None
     validate_rows: int | None
+    prompts: str | None
+    sample_every: int | None
+    core: str | None
+    core_every: int | None
+    core_max_per_task: int | None
     prompt: str | None
     track: str | None
     # where
@@ -65,6 +70,11 @@ def parse_config(argv: list[str]) -> TrainConfig:
     """Parse `argv`; leaves with exit code 2 and three lines where it cannot."""
     flags = _parser().parse_args(argv)
     return TrainConfig(**vars(flags), argv=tuple(argv))
+
+
+def file_or_none(text: str) -> str:
+    """A path that means the same wherever the run goes on; or none."""
+    return text if text == "none" else str(Path(unicode_text(text)).resolve())
 
 
 def command_again(argv: Sequence[str], *, world_size: int) -> str:
@@ -140,5 +150,13 @@ def _add_watched(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--validate-every", type=count, metavar="STEPS", help="held-out loss (default: 250; always at the end)")
     add("--validate-rows", type=count, metavar="ROWS", help="held-out rows per source (default: 64)")
+    prompts_help = "beginnings and facts to ask (default: train/prompts.toml); none: ask nothing"
+    add("--prompts", type=file_or_none, metavar="FILE", help=prompts_help)
+    add("--sample-every", type=count, metavar="STEPS", help="ask them (default: 1000; always at the end)")
+    add(
+        "--core", type=file_or_none, metavar="BUNDLE", help="a folder or zip of tasks: judge by CORE too; none: no more"
+    )
+    add("--core-every", type=count, metavar="STEPS", help="(default: 2000; always at the end)")
+    add("--core-max-per-task", type=count, metavar="N", help="items of each task (default: 500)")
     add("--prompt", type=unicode_text, metavar="TEXT", help="what the final sample goes on from (default: The)")
     add("--track", choices=TRACKERS, help="also log to trackio or wandb, offline first (default: none)")

@@ -14,6 +14,7 @@ from train.config import command_again
 from train.model import GPT
 from train.prepare import Job
 from train.sample import complete, shown
+from train.sampling import Sampling
 
 NEXT = as_typed("next: python -m dataprep.sql --file manifests/queries/seen.sql")
 
@@ -24,16 +25,17 @@ def resume_command(job: Job, *, world_size: int, limit: str | None = None) -> st
     return as_typed(command_again(job.config.argv, world_size=world_size)) + larger
 
 
-def sample(job: Job, model: GPT) -> Record:
+def sample(job: Job, model: GPT, cursor: Cursor) -> Record:
     """Let the model speak once: as an assistant where it learnt from what one says."""
     prompt = job.routine.prompt
     completion = complete(model, job.vocab, prompt, seed=job.settings.seed, chat=job.is_chat)
-    return {"prompt": prompt, "completion": completion}
+    where = {"step": cursor.step, "rows_done": cursor.rows_done, "tokens_done": cursor.tokens_done}
+    return {**where, "prompt": prompt, "completion": completion, "temperature": Sampling().temperature}
 
 
-def sample_lines(job: Job, made: Record) -> str:
+def sample_lines(made: Record, *, chat: bool) -> str:
     """A sample as a person reads it."""
-    return shown(made["prompt"], made["completion"], chat=job.is_chat)
+    return shown(made["prompt"], made["completion"], chat=chat)
 
 
 def has_ended(records: Sequence[Record], cursor: Cursor, last_row: int) -> bool:
@@ -44,5 +46,5 @@ def has_ended(records: Sequence[Record], cursor: Cursor, last_row: int) -> bool:
 
 def end_again(job: Job, records: Sequence[Record], cursor: Cursor) -> str:
     """What is said instead of training."""
-    samples = [sample_lines(job, record) for record in records if record["kind"] == "sample"]
+    samples = [sample_lines(record, chat=job.is_chat) for record in records if record["kind"] == "sample"]
     return "\n".join([f"nothing is left to train: the weights hold {cursor.tokens_done:,} tokens", *samples[-1:], NEXT])

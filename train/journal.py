@@ -7,17 +7,16 @@ Holds: one os.write per record, so a killed writer tears the last line at most, 
 """
 
 import contextlib
-import errno
 import fcntl
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from dataprep.errors import UsageError, disk_error
-from dataprep.ledger import Record, read_journal, seal_line
+from dataprep.ledger import Record, read_journal
 from dataprep.publish import sync
+from train.lines import append_line, cut_torn_line
 
 
 class Journal:
@@ -38,7 +37,7 @@ class Journal:
         self._descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             _lock(self._descriptor, file)
-            self.torn_bytes = _cut_torn_line(self._descriptor, file)
+            self.torn_bytes = cut_torn_line(self._descriptor, file)
             self.records = list(read_journal(file).records)
         except BaseException:
             os.close(self._descriptor)
@@ -50,15 +49,7 @@ class Journal:
         """Append one record."""
         if self._descriptor is None:
             return
-        line = json.dumps({"kind": kind, "attempt": self.attempt, **fields}, ensure_ascii=False, allow_nan=False)
-        block = seal_line(line.encode()) + b"\n"
-        try:
-            written = os.write(self._descriptor, block)
-        except OSError as error:
-            raise disk_error(error, self._named, needed_bytes=len(block)) from None
-        if written != len(block):  # a full disk: no half line may stay, for the end record comes after it
-            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
-            raise disk_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self._named, needed_bytes=len(block))
+        append_line(self._descriptor, self._named, {"kind": kind, "attempt": self.attempt, **fields})
 
     def make_durable(self) -> None:
         """Wait until every record is on the disk."""
@@ -107,12 +98,3 @@ def _in_use(file: Path) -> UsageError:
         wanted="one writer at a time",
         fix="wait for it, stop it, or give this one another name: --run-name NAME",
     )
-
-
-def _cut_torn_line(descriptor: int, file: Path) -> int:
-    """Remove what follows the last newline; returns how many bytes that was."""
-    content = file.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.ftruncate(descriptor, whole)
-    return len(content) - whole

@@ -20,9 +20,10 @@ from dataprep.ledger import Record, rows_in_weights
 from train.beginning import Parent, find_checkpoint, find_parent
 from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_moments, load_weights
 from train.config import TrainConfig
-from train.ending import NEXT, end_again, has_ended, resume_command, sample, sample_lines
+from train.ending import NEXT, end_again, has_ended, resume_command
 from train.gradients import accumulate_gradients, among_ranks
 from train.journal import Journal
+from train.judge import Judge
 from train.keeper import Keeper
 from train.kernels import choose_kernels
 from train.loader import RankRows
@@ -39,8 +40,6 @@ from train.room import check_room
 from train.row_hash import print_row_hash
 from train.stopping import StopRequest, listening, outliving_the_terminal
 from train.tracking import Tracker, open_tracker
-from train.validate import eval_records, is_judged, validate
-from train.validate import shown as shown_scores
 
 
 def train(config: TrainConfig) -> int:
@@ -77,8 +76,6 @@ class Attempt:
         # What is finished costs nothing: asked again, it is told, whatever it took.
         spends = ranks.is_first and not has_ended(journal.records, self.cursor, self.last_row)
         ranks.agree(lambda: check_limits(job.routine, self.meter) if spends else None)
-        judged = ranks.gather(is_judged(journal.records, job.held_out, self.cursor))[0]
-        self.judged = self.cursor if judged else None
         self.limit: str | None = None  # the flag that ended it
         self.step_seconds, self.overdue = 0.0, 0
 
@@ -96,9 +93,10 @@ class Attempt:
             if parent.optimizer_kept:
                 load_moments(parent.checkpoint, self.optimizer)
         self.keeper = Keeper(job, ranks, journal, self.cursor)
+        self.judge = Judge(job, ranks, journal, self.model, self.cursor, has_parent=parent is not None)
 
     def run(self) -> int:
-        """Train what is left, save, sample, and say what to run next."""
+        """Train what is left, save, judge, and say what to run next."""
         self.ranks.say(header(self.job, self.cursor, self.ranks, self.n_parameters, self.parent))
         if self.ranks.gather(has_ended(self.journal.records, self.cursor, self.last_row))[0]:
             self.ranks.say(end_again(self.job, self.journal.records, self.cursor))
@@ -114,9 +112,8 @@ class Attempt:
                 interrupted = self._train_rows(stop)
                 self._save()
                 self.keeper.finish()
-                if not interrupted:  # bounded and soon over: who asks now gets the ordinary end
-                    self._validate()
-                    self._sample()
+                if not interrupted:
+                    self.judge.last(self.cursor, lambda: stop.asked)
             status = "finished" if self.cursor.rows_done == self.job.recipe.plan_rows else "stopped"
         finally:
             self._end(status)
@@ -151,9 +148,7 @@ class Attempt:
         ahead = RowsAhead(job.loader, job.batch, rank=ranks.rank, last_row=self.last_row)
         with contextlib.closing(ahead):
             while self.cursor.rows_done < self.last_row:
-                # A parent's weights are judged as they come, by what this run counts: the two are comparable then.
-                if self.cursor.step % job.routine.validate_every == 0 and (self.cursor.step or self.parent):
-                    self._validate()
+                self.judge.look(self.cursor, partial(self._is_told, stop))
                 record = self._step(ahead, stop)
                 if record is None:
                     return True
@@ -173,7 +168,7 @@ class Attempt:
         # Ranks agree before they compute: that rows and the last save are sound, how much counts, whether one was told
         # to stop, whether by the first rank's clock it is time to save.
         rows = ranks.agree(partial(self._next_rows, ahead, row_to))
-        told, overdue = stop.asked or self._passes_limit(), self.keeper.is_overdue
+        told, overdue = self._is_told(stop), self.keeper.is_overdue
         tokens, loss_tokens, n_told, self.overdue = ranks.sum_counts(
             rows.n_tokens, rows.n_loss_tokens, int(told), int(overdue)
         )
@@ -211,6 +206,10 @@ class Attempt:
         """What this rank computes in a step. On the way the first rank looks after its checkpoint in flight."""
         self.keeper.look()
         return ahead.take(self.cursor.rows_done, row_to)
+
+    def _is_told(self, stop: StopRequest) -> bool:
+        """Whether this rank was told to stop, by a signal or by a limit."""
+        return stop.asked or self._passes_limit()
 
     def _passes_limit(self) -> bool:
         """Whether another step would pass --max-usd or --max-hours, by the first rank's clock."""
@@ -267,20 +266,3 @@ class Attempt:
         self.tracker.close()
         with contextlib.suppress(*forgiven):
             self.journal.write("end", **end_record(self.cursor, status, self.meter.seconds_now))
-
-    def _validate(self) -> None:
-        """Judge the weights by the held-out rows, once per step."""
-        if self.judged == self.cursor or not self.job.held_out.sources:
-            return
-        scores = validate(self.model, self.job.held_out, self.ranks, micro_batch=self.job.batch.micro_batch)
-        for record in eval_records(self.cursor, scores):
-            self.journal.write("eval", **record)
-        self.ranks.say(shown_scores(self.cursor.step, scores))
-        self.judged = self.cursor
-
-    def _sample(self) -> None:
-        """Let the model speak once, after the last step."""
-        if self.ranks.is_first:
-            made = sample(self.job, self.model)
-            self.journal.write("sample", step=self.cursor.step, **made)
-            self.ranks.say(sample_lines(self.job, made))

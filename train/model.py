@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dataprep.shapes import ModelShape, padded_vocab_size
 from train.attention import Attention, View, causal_view, document_view, rotary_tables
+from train.cache import Cache
 from train.head import summed_loss, token_losses
 
 _INIT_STD = 0.02
@@ -92,15 +93,28 @@ class GPT(nn.Module):
         with torch.compiler.set_stance("force_eager"):
             return F.linear(self._hidden(inputs_BT)[:, -1], self.head_weight).float()
 
+    def cached_logits(self, inputs_BT: Tensor, cache: Cache) -> Tensor:
+        """The same where only `inputs_BT` is new: the cache holds what came before, and these too from now on."""
+        with torch.compiler.set_stance("force_eager"):
+            x_BTD = self.embedding(inputs_BT)
+            views = cache.views(self.cos_TE, self.sin_TE, inputs_BT.shape[1])
+            for block, view in zip(self.blocks, views, strict=True):
+                x_BTD = block(x_BTD, view)
+            return F.linear(self.final_norm(x_BTD[:, -1]), self.head_weight).float()
+
+    def hidden(self, inputs_BT: Tensor, view: View) -> Tensor:
+        """Normalised hidden_BTD of positions that see what `view` shows; the head foretells from them."""
+        x_BTD = self.embedding(inputs_BT)
+        for block in self.blocks:
+            x_BTD = block(x_BTD, view)
+        return self.final_norm(x_BTD)
+
     def _hidden(self, inputs_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
         if documents_BT is None:
             view = causal_view(self.cos_TE, self.sin_TE, inputs_BT.shape[1])
         else:
             view = document_view(self.cos_TE, self.sin_TE, documents_BT, varlen=self.varlen)
-        x_BTD = self.embedding(inputs_BT)
-        for block in self.blocks:
-            x_BTD = block(x_BTD, view)
-        return self.final_norm(x_BTD)
+        return self.hidden(inputs_BT, view)
 
     def _initialise(self, n_layers: int) -> None:
         for name, weight in self.named_parameters():

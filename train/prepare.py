@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dataprep.batch import Batch, choose_batch
+from dataprep.bundle import Bundle, open_bundle
 from dataprep.errors import BudgetError, DataError, UsageError
 from dataprep.paths import Paths, find_paths
 from dataprep.recipe import Recipe, load_recipe
@@ -17,8 +18,10 @@ from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab
 from train.checkpoint import Cursor
 from train.config import TrainConfig
+from train.core import check_core
 from train.heldout import HeldOutRows, open_held_out
 from train.loader import Loader
+from train.prompt_file import NONE, Prompts, read_prompts
 from train.routine import Routine
 from train.settings import Settings, choose_settings
 
@@ -32,7 +35,9 @@ class Job:
     recipe: Recipe
     loader: Loader
     held_out: HeldOutRows
-    vocab: Vocab  # for the sample
+    vocab: Vocab  # for what it is asked
+    prompts: Prompts
+    bundle: Bundle | None  # of CORE
     batch: Batch
     settings: Settings
 
@@ -116,8 +121,19 @@ def open_job(config: TrainConfig, *, world_size: int) -> Job:
         loader=Loader(paths, recipe),
         held_out=open_held_out(paths, recipe, vocab, settings.routine.validate_rows),
         vocab=vocab,
+        prompts=read_prompts(settings.routine.prompts),
+        bundle=_open_bundle(settings.routine, vocab, recipe.seq_len),
         batch=batch,
     )
+
+
+def _open_bundle(routine: Routine, vocab: Vocab, seq_len: int) -> Bundle | None:
+    """CORE's tasks, each item asked of no one: what cannot be asked is told before training, not in its middle."""
+    if routine.core in (None, NONE):
+        return None
+    bundle = open_bundle(Path(routine.core))
+    check_core(vocab, bundle, seq_len=seq_len, max_per_task=routine.core_max_per_task)
+    return bundle
 
 
 def _micro_batch_before(settings: Settings, world_size: int) -> int | None:

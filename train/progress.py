@@ -42,6 +42,8 @@ def header(job: Job, cursor: Cursor, ranks: Ranks, n_parameters: int, parent: Pa
         "cost": f"{cost}{warning}" if cost else "",
         "limits": job.routine.limits,
         "judge": job.held_out.summary(job.routine.validate_every),
+        "ask": job.prompts.summary(job.routine.sample_every),
+        "core": _core(job),
         "from": f"step {cursor.step}: {done}" if cursor.step else begin,
     }
     return "\n".join(f"{name:6} {text}" for name, text in lines.items() if text)
@@ -63,6 +65,14 @@ def _plan(recipe: Recipe) -> str:
     text = f"{recipe.name}: {recipe.plan_rows:,} rows of {recipe.seq_len:,}, {recipe.tokens:,} tokens"
     text += f"; loss on {recipe.loss_tokens:,} of them" if recipe.loss == "assistant" else ""
     return text + ("; attention inside documents" if recipe.attention == "document" else "")
+
+
+def _core(job: Job) -> str:
+    bundle, routine = job.bundle, job.routine
+    if bundle is None:
+        return ""
+    asked = f"{len(bundle.tasks)} tasks of {bundle.name}, at most {routine.core_max_per_task:,} items of each"
+    return f"every {routine.core_every:,} steps and at the end: {asked}"
 
 
 class StepLines:

@@ -119,7 +119,7 @@ class Ranks:
 def joined(device_name: str | None) -> Iterator[Ranks]:
     """Join the process group if torchrun made one; leave it cleanly."""
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    device = _device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
+    device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
     if world_size == 1:
         yield Ranks(rank=0, world_size=1, device=device)
         return
@@ -138,7 +138,7 @@ def joined(device_name: str | None) -> Iterator[Ranks]:
 
 def answer_once(device_name: str) -> None:
     """Join the group as a run does, and leave it: one rank of the doctor's trial, which may be the only one."""
-    device = _device(device_name, int(os.environ["LOCAL_RANK"]))
+    device = choose_device(device_name, int(os.environ["LOCAL_RANK"]))
     _join_group(device, int(os.environ["WORLD_SIZE"]))
     dist.destroy_process_group()
 
@@ -192,7 +192,8 @@ def _peer_gone(error: RuntimeError) -> EnvironmentProblem:
     )
 
 
-def _device(name: str | None, local_rank: int) -> torch.device:
+def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
+    """What `--device` asks for, by default a GPU where there is one. Raises EnvironmentProblem."""
     if (name or "cuda") == "cpu" or (name is None and not torch.cuda.is_available()):
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():

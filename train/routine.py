@@ -22,6 +22,11 @@ class Routine:
     keep_every: int | None = None  # steps
     validate_every: int = 250  # steps
     validate_rows: int = 64  # per source
+    prompts: str | None = None  # a file; None: train/prompts.toml; "none": nothing is asked
+    sample_every: int = 1000  # steps
+    core: str | None = None  # a bundle; "none" as None: CORE is not asked
+    core_every: int = 2000  # steps
+    core_max_per_task: int = 500  # items
     prompt: str = "The"
     track: str = "none"
     max_usd: float | None = None

@@ -16,7 +16,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from dataprep.ledger import Record, standing_evals
+from dataprep.ledger import Record
+from dataprep.standing import standing_evals
 from train.checkpoint import Cursor
 from train.gradients import precision
 from train.head import UNCOUNTED

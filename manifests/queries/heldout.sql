@@ -5,7 +5,7 @@ SELECT e.run, e.task AS source, any_value(r.loss) AS counted, e.step,
        any_value(round(e.stderr, 4)) FILTER (e.suite = 'heldout') AS loss_stderr,
        any_value(round(e.value, 4)) FILTER (e.suite = 'heldout-bpb') AS bits_per_byte,
        any_value(round(e.stderr, 4)) FILTER (e.suite = 'heldout-bpb') AS bits_stderr
-FROM evals e JOIN runs USING (run) LEFT JOIN recipes r USING (recipe)
+FROM evals e LEFT JOIN recipes r USING (recipe)
 LEFT JOIN (SELECT run, sum(tokens) AS tokens FROM lineage WHERE ancestor <> run GROUP BY run) a USING (run)
 WHERE e.suite IN ('heldout', 'heldout-bpb')
 GROUP BY e.run, e.task, e.step, e.tokens_done

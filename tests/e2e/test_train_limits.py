@@ -13,6 +13,7 @@ from training import by_name, here, losses, main, records, weights
 
 from dataprep import pack
 from dataprep.errors import BudgetError, DataError, UsageError
+from train.judge import Judge
 from train.loop import Attempt
 from train.meter import Meter
 
@@ -96,7 +97,7 @@ def test_who_stops_a_run_in_its_last_seconds_or_hangs_up_before_it_trains_change
 
     if number == signal.SIGHUP:
         monkeypatch.setattr(Attempt, "_made_ready", struck(Attempt._made_ready))
-    monkeypatch.setattr(Attempt, "_sample", struck(Attempt._sample))
+    monkeypatch.setattr(Judge, "_say_last", struck(Judge._say_last))
     assert "stopped at step 2;" in here("--run", "struck", "--tokens", "1024")
     assert [end["status"] for end in records(root, "struck", "end")] == ["stopped"]
     assert len(records(root, "struck", "sample")) == 1
@@ -156,9 +157,9 @@ def test_a_step_that_is_not_finite_leaves_a_checkpoint_and_says_which_rows(
 def test_the_speed_and_the_time_left_are_of_the_steps_not_of_the_validation_before_them(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = Attempt._validate
+    honest = Judge._validate
     here("--run", "base", "--tokens", "512")
-    monkeypatch.setattr(Attempt, "_validate", lambda self: (time.sleep(1), honest(self))[1])
+    monkeypatch.setattr(Judge, "_validate", lambda *given: (time.sleep(1), honest(*given))[1])
     printed = here("--run", "child", "--parent", "base", *TWENTY_STEPS)
     first = next(line for line in printed.splitlines() if line.startswith("step 1/"))
     (tokens_per_s,) = re.findall(r"([\d,]+) tok/s", first)

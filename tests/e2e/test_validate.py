@@ -12,6 +12,7 @@ from dataprep import manifest
 from dataprep.errors import DataError
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
 from dataprep.sql import ask
+from train.judge import Judge
 from train.loop import Attempt
 
 NINE, ONE_STEP, SIX_STEPS = ("--validate-rows", "9"), ("--tokens", "512"), ("--tokens", "3072")
@@ -150,14 +151,14 @@ def test_a_damaged_held_out_bin_is_refused_before_training_and_leaves_no_run(roo
 
 
 def test_seconds_spent_on_validation_are_no_steps_seconds(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Attempt._validate
+    honest = Judge._validate
     now = 0.0
     monkeypatch.setattr("train.loop.time.perf_counter", lambda: now)
 
-    def slow(self: Attempt) -> None:
+    def slow(self: Judge, *given: Any) -> None:
         nonlocal now
         now += 1_000.0
-        honest(self)
+        honest(self, *given)
 
     def step(self: Attempt, *rows: Any) -> float:
         nonlocal now
@@ -165,7 +166,7 @@ def test_seconds_spent_on_validation_are_no_steps_seconds(root: Path, monkeypatc
         return trained(self, *rows)
 
     trained = Attempt._accumulate_gradients
-    monkeypatch.setattr(Attempt, "_validate", slow)
+    monkeypatch.setattr(Judge, "_validate", slow)
     monkeypatch.setattr(Attempt, "_accumulate_gradients", step)
     here(*NINE, "--run", "slow", *SIX_STEPS, "--validate-every", "1")
     assert [record["seconds"] for record in records(root, "slow", "step")] == [1.0] * 6

@@ -16,11 +16,11 @@ from masked import publish_variant, write_mask
 from dataprep import pack
 from dataprep.bins import find_receipts, read_receipt
 from dataprep.errors import DataError
-from dataprep.ledger import standing_evals
 from dataprep.paths import Paths
 from dataprep.publish import publish_bytes
 from dataprep.recipe import load_recipe
 from dataprep.shapes import PRESETS
+from dataprep.standing import standing_evals
 from dataprep.vocab_store import load_vocab
 from train.checkpoint import Cursor
 from train.heldout import HeldOutRows, open_held_out

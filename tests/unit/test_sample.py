@@ -9,8 +9,10 @@ import torch
 
 from dataprep.chat import prompt_ids
 from dataprep.paths import Paths
+from dataprep.shapes import PRESETS
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab
+from train.cache import Cache
 from train.sample import complete, shown
 
 CONTEXT = 16
@@ -25,22 +27,26 @@ class Scripted:
     """Says the ids it was given, one after another, and keeps what it was asked. Specials tempt it all the time."""
 
     def __init__(self, vocab: Vocab, *says: int) -> None:
-        self.says, self.asked = list(says), []
+        self.says, self.asked, self.shape = list(says), [[]], PRESETS["nano"].shape
         self.embedding = SimpleNamespace(weight=torch.zeros(1))
         self.cos_TE = torch.zeros(CONTEXT, 2)
         self.vocab = vocab
 
-    def next_logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        self.asked.append(inputs[0].tolist())
+    def cached_logits(self, inputs: torch.Tensor, cache: Cache) -> torch.Tensor:
+        cache.lengths = [length + inputs.shape[1] for length in cache.lengths]
         logits = torch.zeros(1, self.vocab.vocab_size)
         logits[0, self.vocab.end_id + 1 :] = 500.0
+        if inputs.shape[1] > 1:  # the prompt but for its last id
+            self.asked = [inputs[0].tolist()]
+            return logits
+        self.asked.append([*self.asked[-1], *inputs[0].tolist()])
         logits[0, self.says.pop(0)] = 1_000.0
         return logits
 
 
 def ask(vocab: Vocab, prompt: str, *says: int, chat: bool) -> tuple[str, list[list[int]]]:
     model: Any = Scripted(vocab, *says)
-    return complete(model, vocab, prompt, seed=1, chat=chat), model.asked
+    return complete(model, vocab, prompt, seed=1, chat=chat), model.asked[1:]
 
 
 @pytest.mark.parametrize("stop", ["<|assistant_end|>", "<|endoftext|>"])
@@ -82,3 +88,9 @@ def test_a_prompt_that_spells_specials_is_plain_text(vocab: Vocab) -> None:
 def test_a_chat_is_shown_on_two_lines_and_a_text_on_one() -> None:
     assert shown("Hi", "Hello.", chat=True) == "user: Hi\nassistant: Hello."
     assert shown("the", " mill", chat=False) == "sample: the| mill"
+
+
+def test_a_question_too_long_for_the_model_ends_no_run(vocab: Vocab) -> None:
+    completion, asked = ask(vocab, "the mill" * CONTEXT, chat=True)
+    assert completion.startswith("(the message is too long for this model: ")
+    assert asked == []

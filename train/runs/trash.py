@@ -14,7 +14,7 @@ from typing import Any
 
 from dataprep.errors import DataError, UsageError
 from dataprep.ledger import TRASH, TRASH_RECEIPT, Journal
-from dataprep.paths import JOURNAL, Paths
+from dataprep.paths import FINDINGS, JOURNAL, Paths
 from dataprep.publish import adopt, locked, publish_json, read_json, sync
 from train.journal import now
 from train.locks import lock
@@ -67,7 +67,7 @@ def restore_run(paths: Paths, run: str) -> None:
 
 
 def purge_run(paths: Paths, run: str) -> int:
-    """Delete all of a trashed run but its journal; returns the bytes freed. Interrupted, it goes on when called again.
+    """Delete all of a trashed run but its records; returns the bytes freed. Interrupted, it goes on when called again.
 
     Raises UsageError for a run that is not in the trash.
     """
@@ -83,7 +83,7 @@ def purge_run(paths: Paths, run: str) -> int:
             if item.is_dir() and not item.is_symlink():
                 n_bytes += bytes_of(item)
                 shutil.rmtree(item)
-            elif item.name not in (JOURNAL, TRASH_RECEIPT):
+            elif item.name not in (JOURNAL, FINDINGS, TRASH_RECEIPT):
                 n_bytes += item.lstat().st_size
                 item.unlink()
         publish_json(place / TRASH_RECEIPT, receipt | {"purged_at": receipt.get("purged_at") or now()})
