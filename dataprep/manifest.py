@@ -20,6 +20,7 @@ from dataprep import harvest
 from dataprep.errors import EnvironmentProblem
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
 from dataprep.publish import adopt, locked, private_folder, sweep
+from dataprep.space import free_bytes
 
 if TYPE_CHECKING:
     import duckdb
@@ -53,7 +54,7 @@ def rebuild(paths: Paths) -> Rebuilt:
             try:
                 _build(fresh, harvested)
             except duckdb.Error as error:
-                raise _cannot_write(paths, error) from None
+                raise _cannot_write(paths, error, fresh) from None
             os.utime(fresh, ns=(begun, begun))  # what changes from here on makes it stale
             postponed = _publish(fresh, paths, harvested.notes)
     counts = {name: len(lines) for name, lines in harvested.tables.items()}
@@ -131,11 +132,13 @@ def _publish(fresh: Path, paths: Paths, notes: list[str]) -> str | None:
     return None
 
 
-def _cannot_write(paths: Paths, error: "duckdb.Error") -> EnvironmentProblem:
+def _cannot_write(paths: Paths, error: "duckdb.Error", fresh: Path) -> EnvironmentProblem:
+    """What was reached of the new file, or the old one's size, is the least that it takes."""
+    reached = max(file.stat().st_size if file.exists() else 0 for file in (fresh, paths.database))
     return EnvironmentProblem(
         f"{paths.shown(paths.database)} could not be built",
         seen=str(error).splitlines()[0],
-        wanted="free space for a new file beside it",
+        wanted=f"more than {reached:,} bytes for a new file beside it, {free_bytes(paths.manifests):,} are free",
         fix=f"df -h {paths.manifests}; then python -m dataprep.index",
     )
 
