@@ -226,7 +226,8 @@ def _database(paths: Paths, receipts: list[Receipt]) -> Finding:
     sums = "SELECT count(*), coalesce(sum(tokens), 0)::BIGINT, coalesce(sum(documents), 0)::BIGINT FROM shards"
     found = ask(paths, sums)[1][0]
     faults = [] if found == wanted else [f"tokens.db says {found}, receipts say {wanted} (shards, tokens, documents)"]
-    return finding("tokens.db says what the receipts say", f"{wanted[1]:,} tokens", faults)
+    fixes = ["python -m dataprep.index"] * len(faults)
+    return finding("tokens.db says what the receipts say", f"{wanted[1]:,} tokens", faults, fixes)
 
 
 def file_faults(name: str, file: Path, fact: FileFact, *, full: bool) -> list[str]:

@@ -12,15 +12,39 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from torture.table import Line
-from torture.verbs import COMMANDS, begin, complaint, published, started, temps
+from torture.verbs import begin, complaint, published, started, temps
 
 _PAGE = 4096
 _ROOM = "64m"
 _SPARE = 256 << 10  # folders, locks and the like
+
+
+@dataclass(frozen=True)
+class Roots:
+    """One root three times: as the verb finds it, as it shall be, and where the verb was tried."""
+
+    before: Path
+    wanted: Path
+    tried: Path
+
+    def broken(self) -> str | None:
+        """What is neither as before nor as it shall be; None where every finished file is intact and no temp is left.
+
+        Checkpoints are judged by the trainer: the run's end has only the newest of them.
+        """
+        was, whole = published(self.before), published(self.wanted)
+        strange = [
+            name
+            for name, content in published(self.tried).items()
+            if content not in (was.get(name), whole.get(name)) and "/checkpoints/" not in name
+        ]
+        left = temps(self.tried)
+        return f"{strange} are other files, {left} are left" if strange or left else None
 
 
 @contextlib.contextmanager
@@ -68,7 +92,8 @@ def fill_up(verb: str, before: Path, wanted: Path, disk: Path, n_bytes: int) -> 
     """Run `verb` on a disk with room for `n_bytes` more than it finds: "survived", "reported" or what was lost."""
     with small_disk(disk, used(before) + _SPARE + n_bytes):
         root = Path(shutil.copytree(before, disk / "root"))
-        return judged(verb, before, wanted, root, started(verb, root), lambda: make_room(disk))
+        done = started(verb, root)
+        return judged(verb, Roots(before, wanted, root), done, lambda: make_room(disk))
 
 
 def fill_up_training(before: Path, wanted: Path, disk: Path) -> str:
@@ -79,38 +104,30 @@ def fill_up_training(before: Path, wanted: Path, disk: Path) -> str:
         filler.start()
         done = started("train", root)
         filler.join()
-        return judged("train", before, wanted, root, done, (disk / "filler").unlink)
+        return judged("train", Roots(before, wanted, root), done, (disk / "filler").unlink)
 
 
 def cut_off(verb: str, before: Path, wanted: Path, root: Path, most_file_bytes: int) -> str:
     """Run `verb` where no file may be larger than so much, then without the limit."""
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(before, root)
-    return judged(verb, before, wanted, root, started(verb, root, most_file_bytes=most_file_bytes), lambda: None)
+    done = started(verb, root, most_file_bytes=most_file_bytes)
+    return judged(verb, Roots(before, wanted, root), done, lambda: None)
 
 
-def judged(
-    verb: str, before: Path, wanted: Path, root: Path, done: subprocess.CompletedProcess[str], mend: object
-) -> str:
-    """What became of a try; `mend` makes room."""
-    whole, was = published(wanted), published(before)
+def judged(verb: str, roots: Roots, done: subprocess.CompletedProcess[str], make_it_fit: Callable[[], None]) -> str:
+    """What became of a try: "survived", "reported" or what was lost."""
+    whole = published(roots.wanted)
     if done.returncode == 0:
-        return "survived" if published(root) == whole else "lost: exit 0 with other bytes"
-    if wrong := complaint(done):
+        return "survived" if published(roots.tried) == whole else "lost: exit 0 with other bytes"
+    wrong = complaint(done) or (None if "bytes" in done.stderr else f"no bytes are named: {done.stderr}")
+    if wrong := wrong or roots.broken():
         return f"lost: {wrong}"
-    if "bytes" not in done.stderr:
-        return f"lost: no bytes are named: {done.stderr}"
-    now = published(root)
-    if broken := [name for name, content in now.items() if content not in (was.get(name), whole.get(name), None)]:
-        checkpoint = all("/checkpoints/" in name for name in broken)  # of a step that a later one has replaced
-        if not checkpoint:
-            return f"lost: {broken} are neither as before nor as they shall be"
-    if left := temps(root):
-        return f"lost: {left} are left"
-    mend()  # type: ignore[operator]
-    again = started(verb, root)
-    if again.returncode != 0 or published(root) != whole:
-        names = [name for name in whole if published(root).get(name) != whole[name]]
+    make_it_fit()
+    again = started(verb, roots.tried)
+    found = published(roots.tried)
+    if again.returncode != 0 or found != whole:
+        names = [name for name in whole if found.get(name) != whole[name]]
         return f"lost: after there was room: exit {again.returncode}, {names}: {again.stderr[-500:]}"
     return "reported"
 

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from torture.disk import counted, wanted_after
+from torture.disk import Roots, counted, wanted_after
 from torture.table import Line
-from torture.verbs import begin, complaint, published, started, temps
+from torture.verbs import begin, complaint, published, started
 
 CALLS = {"fsync": "EIO", "fdatasync": "EIO", "write": "ENOSPC", "rename": "EIO"}
 _INJECTED = "(INJECTED)"
@@ -57,20 +57,15 @@ def fail(verb: str, before: Path, wanted: Path, root: Path, call: str, *, error:
     hit = next((number for number, line in enumerate(lines) if _INJECTED in line and str(root) in line), None)
     if hit is None:
         return "elsewhere"
-    whole, was, where = published(wanted), published(before), f"{verb} {lines[hit]}"
+    roots, where = Roots(before, wanted, root), f"{verb} {lines[hit]}"
+    wrong = None
     if done.returncode != 0:
-        if wrong := complaint(done):
-            return f"lost: {where}: {wrong}"
-        if not re.search(r"[\w./-]+/[\w.-]+", done.stderr):
-            return f"lost: {where}: no file is named: {done.stderr}"
-    if call == "fsync" and (twice := _synced_again(lines, hit)):
-        return f"lost: {where}: {twice} was synced again"
-    now = published(root)
-    broken = [name for name, content in now.items() if content not in (was.get(name), whole.get(name))]
-    if [name for name in broken if "/checkpoints/" not in name] or temps(root):
-        return f"lost: {where}: {broken} or {temps(root)} is left"
+        wrong = complaint(done) or (None if re.search(r"\w/[\w.-]+", done.stderr) else f"names no file: {done.stderr}")
+    wrong = wrong or _synced_again(lines, hit) or roots.broken()
+    if wrong:
+        return f"lost: {where}: {wrong}"
     again = started(verb, root)
-    if again.returncode != 0 or published(root) != whole:
+    if again.returncode != 0 or published(root) != published(wanted):
         return f"lost: {where}: then exit {again.returncode}: {again.stderr[-500:]}"
     return "survived" if done.returncode == 0 else "reported"
 
@@ -97,11 +92,11 @@ def _strace(log: Path, *more: str) -> tuple[str, ...]:
 
 
 def _synced_again(lines: list[str], hit: int) -> str | None:
-    """The file whose fsync failed, if it was synced once more. Folders are: they have other files too."""
+    """What is wrong if the file whose fsync failed was synced once more. Folders are: they have other files too."""
     found = re.search(r"fsync\((\d+<[^>]+>)\)", lines[hit])
     if found is None or Path(found[1].partition("<")[2][:-1]).is_dir():
         return None
-    return found[1] if any(found[1] in line for line in lines[hit + 1 :]) else None
+    return f"{found[1]} was synced again" if any(found[1] in line for line in lines[hit + 1 :]) else None
 
 
 def _fresh(before: Path, root: Path) -> None:

@@ -1,8 +1,8 @@
 """Rot: a byte flipped, cut off or added in every kind of file, and what `verify --full` and the trainer say of it.
 
 In:  a folder to work in. Out: a line per kind of file and kind of damage.
-Holds: `verify --full` names the file and prints a command; or, where the damage says nothing (a comment of a recipe), what
-       is read is what was written. Restored, everything passes again.
+Holds: `verify --full` names the file and prints a command; or, where the damage says nothing (a comment of a recipe),
+       what is read is what was written. Restored, everything passes again.
 """
 
 import contextlib
@@ -79,6 +79,7 @@ def judged(root: Path, kind: str, damage: str, rng: random.Random) -> str:
         return "reported" if fixes else f"lost: no command mends it: {said}"
     finally:
         file.write_bytes(whole)
+        os.utime(file.parent)  # as a publication does: tokens.db, made without the file, is stale
 
 
 def verified(root: Path) -> tuple[int, list[str], list[str]]:

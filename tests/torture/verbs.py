@@ -25,11 +25,12 @@ COMMANDS = {
     "pack": ("-m", "dataprep.pack", "--mix", "1", "--sources", "notes", "--name", "mix", "--seq-len", "64"),
     "index": ("-m", "dataprep.index"),
     "train": (str(REPOSITORY / "train" / "main.py"), *RUN, *STEPS),
+    "export": ("-m", "train.export", "--run", "run", "--to", "hf", "--no-verify", "exported"),
 }
 
 
 def begin(work: Path, verbs: Sequence[str] = tuple(COMMANDS), n_documents: int = 60) -> dict[str, Path]:
-    """Roots as each of `verbs` finds them, the next made from the one before; `done` is what the last one left."""
+    """Roots as each of `verbs` finds them, the next made from the one before."""
     root, roots = work / "root", {}
     root.mkdir(parents=True)
     write_source(root, "notes", [sentences(f"notes{i}", n_documents) for i in range(3)])
