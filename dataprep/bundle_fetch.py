@@ -17,7 +17,7 @@ from dataprep.console import Progress
 from dataprep.errors import DataError
 from dataprep.paths import Paths
 from dataprep.patience import MayPass
-from dataprep.publish import adopt, private_folder, publish_json, read_json, sha256_file, sweep
+from dataprep.publish import adopt, private_folder, publish_record, read_json, sha256_file, sweep
 from dataprep.retry import persist
 from dataprep.sources import Source, load_catalogue
 
@@ -55,7 +55,7 @@ def _attempt(source: Source, file: Path, known: str | None, report: Callable[[in
         if known not in {None, sha256}:
             raise _changed(source, file, str(known), sha256)
         adopt(part, file)
-    publish_json(_receipt(file), {"url": url, "bytes": n_bytes, "sha256": sha256})
+    publish_record(_receipt(file), {"url": url, "bytes": n_bytes, "sha256": sha256})
 
 
 def _judge_form(part: Path) -> None:

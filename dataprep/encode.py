@@ -21,7 +21,7 @@ from dataprep.assembly import Assembled, close_documents, follow
 from dataprep.bins import DOCUMENT_END, FileFact, Oracle, Origin, Receipt, TokenizerFact
 from dataprep.documents import Batch, count_bytes, read_batches
 from dataprep.errors import DataError
-from dataprep.publish import HashedFile, publish_json, publishing, sha256_file
+from dataprep.publish import HashedFile, publish_record, publishing, sha256_file
 from dataprep.sources import Source, shard_name
 from dataprep.vocab import Vocab
 
@@ -70,7 +70,7 @@ def encode_shard(
         columns=source.columns,
     )
     receipt = bin_writer.receipt(source.name, source.split_of(shard), origin, read_from)
-    publish_json(folder / f"{shard}.json", receipt.to_json())
+    publish_record(folder / f"{shard}.json", receipt.to_json())
     if receipt.loss is None:  # the same file, once read with roles
         (folder / f"{shard}.loss").unlink(missing_ok=True)
     return receipt
@@ -111,7 +111,12 @@ class BinWriter:
         """What was written, as the receipt states it."""
         vocab = self._vocab
         facts = {
-            suffix: FileFact(name=f"{self._shard}.{suffix}", bytes=out.bytes_written, sha256=out.sha256)
+            suffix: FileFact(
+                name=f"{self._shard}.{suffix}",
+                bytes=out.bytes_written,
+                sha256=out.sha256,
+                sampled_sha256=out.sampled_sha256,
+            )
             for suffix, out in self._outs.items()
         }
         return Receipt(

@@ -14,7 +14,7 @@ from typing import Any
 from dataprep import hub
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
-from dataprep.publish import publish_json, read_json, sweep
+from dataprep.publish import publish_record, read_json, sweep
 from dataprep.retry import persist
 from dataprep.sources import SHARD_SUFFIXES, Source, load_catalogue, make_shards, shard_name
 
@@ -97,7 +97,7 @@ def _hub_files(source: Source, paths: Paths, *, offline: bool, refresh: bool) ->
                 fix=f"{command_for_source(source)}  (without --offline)",
             )
         known = asked | persist(lambda: _ask_hub(source), f"{source.name} cannot be listed", command_for_source(source))
-        publish_json(record, known)
+        publish_record(record, known)
     return known["commit"], [_listed(source, **file) for file in known["files"]]
 
 

@@ -20,6 +20,7 @@ from dataprep import harvest
 from dataprep.errors import EnvironmentProblem
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
 from dataprep.publish import adopt, locked, private_folder, sweep
+from dataprep.space import free_bytes
 
 if TYPE_CHECKING:
     import duckdb
@@ -91,7 +92,7 @@ def _build(file: Path, harvested: harvest.Harvest, paths: Paths) -> None:
     try:
         _fill(file, harvested)
     except duckdb.Error as error:
-        raise _cannot_write(paths, error) from None
+        raise _cannot_write(paths, error, file) from None
 
 
 def _fill(file: Path, harvested: harvest.Harvest) -> None:
@@ -154,11 +155,13 @@ def _publish(fresh: Path, paths: Paths, notes: list[str]) -> str | None:
     return None
 
 
-def _cannot_write(paths: Paths, error: "duckdb.Error") -> EnvironmentProblem:
+def _cannot_write(paths: Paths, error: "duckdb.Error", fresh: Path) -> EnvironmentProblem:
+    """What was reached of the new file, or the old one's size, is the least that it takes."""
+    reached = max(file.stat().st_size if file.exists() else 0 for file in (fresh, paths.database))
     return EnvironmentProblem(
         f"{paths.shown(paths.database)} could not be built",
         seen=str(error).splitlines()[0],
-        wanted="free space for a new file beside it",
+        wanted=f"more than {reached:,} bytes for a new file beside it, {free_bytes(paths.manifests):,} are free",
         fix=f"df -h {paths.manifests}; then python -m dataprep.index",
     )
 

@@ -3,7 +3,8 @@
 In:  a final path and the bytes. Out: the file, fsynced and renamed, and its size and sha256.
 Holds: unique temp in the same folder → write → fsync → rename → fsync folder. A receipt is
 published after the files it names. A failed fsync fails the file: the kernel reports the
-error once and the next fsync would lie, so the temp is removed and nothing is retried.
+error once and the next fsync would lie, so what was written is removed and nothing is retried.
+A record of ours is sealed: it names the sha256 of its own bytes.
 """
 
 import contextlib
@@ -19,8 +20,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from dataprep.errors import EnvironmentProblem
+from dataprep.errors import EnvironmentProblem, disk_error
+from dataprep.sampled import Sampler
 
+SEAL = "seal_sha256"
+_NO_SEAL = "0" * 64
 _PART = ".part"
 _BUFFER_BYTES = 1 << 20
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -36,9 +40,10 @@ class HashedFile(io.RawIOBase):
     It is an ordinary binary file to whoever writes (pyarrow, polars), and it cannot seek.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, path: Path) -> None:
         self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER_BYTES)
-        self._hash = hashlib.sha256()
+        self._path = path
+        self._hash, self._sampler = hashlib.sha256(), Sampler()
         self.bytes_written = 0
 
     def writable(self) -> bool:
@@ -50,9 +55,11 @@ class HashedFile(io.RawIOBase):
         n_bytes = memoryview(block).nbytes
         if n_bytes:  # a view of nothing cannot be cast
             view = memoryview(block).cast("B")
-            self._file.write(view)
-            self._hash.update(view)
             self.bytes_written += n_bytes
+            with self._named():
+                self._file.write(view)
+            self._hash.update(view)
+            self._sampler.update(view)
         return n_bytes
 
     @property
@@ -60,16 +67,30 @@ class HashedFile(io.RawIOBase):
         """Hex digest of what was written so far."""
         return self._hash.hexdigest()
 
+    @property
+    def sampled_sha256(self) -> str | None:
+        """The sampled hash; None for a file so small that its full hash is as cheap."""
+        return self._sampler.sha256
+
     def make_durable(self) -> None:
         """Flush and fsync. Raises OSError, after which the file must not be published."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._named():
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close without caring whether the bytes arrived: `make_durable` is who cares."""
         with contextlib.suppress(OSError):
             self._file.close()
         super().close()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """The system does not say which file it could not write, nor how much of it there was to be."""
+        try:
+            yield
+        except OSError as error:
+            raise disk_error(error, self._path, needed_bytes=self.bytes_written) from error
 
 
 @contextlib.contextmanager
@@ -79,7 +100,7 @@ def publishing(path: Path) -> Iterator[HashedFile]:
     When the block or the disk fails before the rename, nothing is left under the final name.
     """
     part, descriptor = _locked_file(path)
-    out = HashedFile(descriptor)
+    out = HashedFile(descriptor, path)
     try:
         _reached("opened", path)
         yield out
@@ -104,16 +125,36 @@ def publish_bytes(path: Path, content: bytes) -> str:
 
 def publish_json(path: Path, value: Any) -> None:
     """Publish `value` with sorted keys, so that equal values are equal bytes."""
-    publish_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    publish_bytes(path, _as_text(value))
+
+
+def publish_record(path: Path, value: dict[str, Any]) -> None:
+    """Publish `value` as `publish_json` does, sealed: with the sha256 of its own bytes, the seal read as zeros."""
+    unsealed = _as_text(value | {SEAL: _NO_SEAL})
+    publish_bytes(path, unsealed.replace(_sealed_by(_NO_SEAL), _sealed_by(hashlib.sha256(unsealed).hexdigest()), 1))
+
+
+def open_record(content: bytes) -> dict[str, Any]:
+    """The value of a record's bytes, without its seal. ValueError where it is no JSON object or the seal is broken.
+
+    Records from before there were seals have none, and are read as they were then.
+    """
+    value = json.loads(content.decode())
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 -- what is wrong is the file
+    if (seal := value.pop(SEAL, None)) is not None:
+        unsealed = content.replace(_sealed_by(str(seal)), _sealed_by(_NO_SEAL), 1)
+        if hashlib.sha256(unsealed).hexdigest() != seal:
+            raise ValueError("its bytes are not those its seal names (sha256)")
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A record of ours, or None where there is none or it is not JSON: both mean "do it again"."""
+    """A record of ours, or None where there is none or it is damaged: both mean "do it again"."""
     try:
-        value = json.loads(path.read_bytes())
+        return open_record(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    return value if isinstance(value, dict) else None
 
 
 def adopt(part: Path, path: Path) -> None:
@@ -214,12 +255,22 @@ def git_sha1_file(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """fsync a file or a folder."""
+    """fsync a file or a folder. Raises OSError with its name."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise disk_error(error, path) from error
     finally:
         os.close(descriptor)
+
+
+def _as_text(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _sealed_by(sha256: str) -> bytes:
+    return f'"{SEAL}": "{sha256}"'.encode()
 
 
 def _locked_file(path: Path) -> tuple[Path, int]:
@@ -254,7 +305,12 @@ def _name_of(part: Path) -> str:
 def _rename(part: Path, path: Path) -> None:
     part.rename(path)
     _reached("renamed", path)
-    sync(path.parent)
+    try:
+        sync(path.parent)
+    except OSError as error:
+        # Whether the name is on the disk is not known, and the next fsync would say yes: it is taken back.
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
     _reached("published", path)
 
 

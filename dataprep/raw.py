@@ -7,21 +7,22 @@ source's files are used where they are; done files are not fetched again.
 
 import functools
 import os
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from dataprep import hub, urls
-from dataprep.errors import DataError, EnvironmentProblem
+from dataprep.errors import DataError
 from dataprep.listing import REMOTE_KINDS, ListedFile, Listing, command_for_source
 from dataprep.paths import Paths
 from dataprep.patience import MayPass
-from dataprep.publish import adopt, git_sha1_file, private_folder, publish_json, read_json, sha256_file
+from dataprep.publish import adopt, git_sha1_file, private_folder, publish_record, read_json, sha256_file
 from dataprep.retry import persist
 from dataprep.sources import Source, shard_name
+from dataprep.space import check_free
 
 ENGINES = ("hub", "hf_transfer")
+MAKE_ROOM = "free space, a smaller N, or DATAPREP_ROOT on a larger disk"
 _PARQUET_MAGIC, _PARQUET_MIN_BYTES = b"PAR1", 12
 _BUILDING = threading.Lock()
 
@@ -171,7 +172,7 @@ def _recognise(listing: Listing, file: ListedFile, path: Path) -> bool:
 
 def _publish_receipt(listing: Listing, file: ListedFile, path: Path, n_bytes: int, sha256: str) -> None:
     receipt = {"name": file.name, "bytes": n_bytes, "sha256": sha256, "url": _url(listing, file)}
-    publish_json(_receipt_path(path), receipt | {"repo": listing.source.repo, "revision": listing.revision})
+    publish_record(_receipt_path(path), receipt | {"repo": listing.source.repo, "revision": listing.revision})
 
 
 def _build(source: Source, path: Path) -> None:
@@ -223,15 +224,13 @@ def _command_for(listing: Listing, file: ListedFile) -> str:
 
 def check_space(listing: Listing, files: Sequence[ListedFile], paths: Paths) -> None:
     """Refuse to begin what the disk cannot hold: the listed bytes of `files` that are not here yet."""
+    source = listing.source.name
+    what = f"{source}: so much is still to fetch"
+    check_free(paths.raw(source), bytes_to_fetch(listing, files, paths), what, fix=MAKE_ROOM)
+
+
+def bytes_to_fetch(listing: Listing, files: Sequence[ListedFile], paths: Paths) -> int:
+    """The listed bytes of `files` that are not here yet."""
     if listing.source.kind not in REMOTE_KINDS:
-        return
-    needed = sum(file.bytes or 0 for file in files if find_held(listing, file, paths) is None)
-    folder = next(folder for folder in (paths.data, *paths.data.parents) if folder.exists())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise EnvironmentProblem(
-            f"the disk under {paths.data} is too small for {listing.source.name}",
-            seen=f"{free:,} bytes free",
-            wanted=f"{needed:,} bytes still to fetch",
-            fix="a smaller N, or DATAPREP_ROOT on a larger disk",
-        )
+        return 0
+    return sum(file.bytes or 0 for file in files if find_held(listing, file, paths) is None)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dataprep.errors import Parser
 from dataprep.quantity import count, name, positive, rate, run_at_step, seed, unicode_text
+from dataprep.sampled import LOOKS
 from dataprep.shapes import PRESETS
 from train.stages import HEADS, OPTIMIZERS, SCHEDULES, STAGES, TRACKERS
 
@@ -61,6 +62,7 @@ class TrainConfig:
     device: str | None
     compile: bool
     print_row_hash: bool
+    verify: str
     argv: tuple[str, ...]
 
 
@@ -111,6 +113,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     add("--head", choices=HEADS, help="tied: the embedding is the output head too (default); untied: two matrices")
     add("--seed", type=seed, help="seed of the first weights and of the sample (default: 1)")
     add("--resume", choices=("auto", "never"), default="auto", help="go on from the newest whole checkpoint")
+    verify_help = "how closely bins are looked at before the first step; full reads every byte (default: sampled)"
+    add("--verify", choices=LOOKS, default="sampled", help=verify_help)
     add("--print-row-hash", action="store_true", help="print the hash of the ordered rows; train nothing")
 
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 
-from dataprep.errors import DataError
+from dataprep.errors import DataError, disk_error
 from dataprep.ledger import Record
 from dataprep.paths import Paths
 from dataprep.publish import sync, take_lock
@@ -27,7 +27,10 @@ def record_findings(paths: Paths, opened: Opened, kind: str, records: Sequence[R
     with _locked(paths, opened.run) as descriptor:
         for record in records:
             append_line(descriptor, paths.findings(opened.run), {"kind": kind, **record, **about})
-        os.fsync(descriptor)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise disk_error(error, paths.findings(opened.run)) from None
 
 
 def _about(opened: Opened) -> Record:

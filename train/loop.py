@@ -36,6 +36,7 @@ from train.prepare import Job, open_job
 from train.progress import StepLines, header
 from train.ranks import Ranks, joined
 from train.records import checkpoint_record, end_record, speed, start_record, step_record
+from train.room import check_room
 from train.row_hash import print_row_hash
 from train.stopping import StopRequest, listening, outliving_the_terminal
 from train.tracking import Tracker, open_tracker
@@ -47,6 +48,7 @@ def train(config: TrainConfig) -> int:
         job = ranks.agree(lambda: open_job(config, world_size=ranks.world_size))
         if config.print_row_hash:
             return print_row_hash(job, ranks)
+        ranks.agree(lambda: job.check_sound() if ranks.is_first_here else None)
         with contextlib.ExitStack() as held:
             # Judged before the journal exists: a refused parent leaves no run behind.
             found = ranks.agree(lambda: find_parent(job, held) if ranks.is_first else None)
@@ -100,6 +102,7 @@ class Attempt:
             self.ranks.say(end_again(self.job, self.journal.records, self.cursor))
             return 0
 
+        self.ranks.agree(self._check_room)
         self.tracker = self.ranks.agree(self._open_tracker)
         self.trained = self._made_ready()
         self._begin()
@@ -120,6 +123,10 @@ class Attempt:
         again = resume_command(self.job, world_size=self.ranks.world_size, limit=self.limit)
         self.ranks.say(f"go on with: {again}" if interrupted else NEXT)
         return 0
+
+    def _check_room(self) -> None:
+        if self.ranks.is_first:
+            check_room(self.job, self.cursor, self.last_row, self.n_parameters)
 
     def _made_ready(self) -> nn.Module:
         """The model as it is trained: on the best kernels here, and the gradients of several ranks averaged by DDP."""

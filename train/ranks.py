@@ -45,6 +45,11 @@ class Ranks:
         return self.rank == 0
 
     @property
+    def is_first_here(self) -> bool:
+        """Whether this rank looks at this machine's disk for all ranks of the machine."""
+        return self.world_size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+
+    @property
     def hardware(self) -> str:
         """What computes, in words."""
         if self.device.type == "cuda":
