@@ -44,6 +44,7 @@ class Command:
     arguments: tuple[str, ...]
     made_by: tuple[str, ...] = ()
     indexes: bool = True
+    swaps: bool = False  # a folder for another, in two renames: for a moment neither has the name
     done_already: tuple[int, ...] = ()  # exit codes that say so: what was asked for is the case
 
     def main(self, root: Path) -> Callable[[], int | None]:
@@ -100,6 +101,20 @@ COMMANDS = {
             made_by=("shards of talks",),
         ),
         Command(
+            name="an export, written",
+            module="crash.replaced_export",
+            arguments=("{root}/out/export", "before"),
+            indexes=False,
+        ),
+        Command(
+            name="an export, replaced",
+            module="crash.replaced_export",
+            arguments=("{root}/out/export", "after"),
+            made_by=("an export, written",),
+            indexes=False,
+            swaps=True,
+        ),
+        Command(
             name="runs trash",
             module="train.runs.__main__",
             arguments=("trash", "run"),
@@ -139,9 +154,20 @@ COMMANDS = {
         Command(
             name="export of weights over another",
             module="train.export.__main__",
-            arguments=("--run", "run", "--to", "hf", "--dtype", "bfloat16", "--no-verify", "--force", "{root}/out/weights"),
+            arguments=(
+                "--run",
+                "run",
+                "--to",
+                "hf",
+                "--dtype",
+                "bfloat16",
+                "--no-verify",
+                "--force",
+                "{root}/out/weights",
+            ),
             made_by=("shards", "shards of talks", "pack", "train", "export of weights"),
             indexes=False,
+            swaps=True,
         ),
     )
 }
