@@ -181,19 +181,25 @@ def preload(names: list[str]) -> None:
         importlib.import_module(module)
 
 
-def make_root(command: Command, folder: Path) -> Path:
-    """The root that a command finds."""
-    folder.mkdir(parents=True)
-    asked_of_a_child(lambda: _begin(folder))
-    for name in command.made_by:
-        if name == "no db":
-            (folder / "manifests/tokens.db").unlink()
-        elif name == "a run":
-            asked_of_a_child(lambda: _write_run(folder))
-        else:
-            ended = attempt(COMMANDS[name].main(folder), folder)
-            assert ended.code == 0, ended.said
-    return folder
+def make_root(made_by: tuple[str, ...], folder: Path) -> Path:
+    """The root that a command finds, in `folder` with those it was made from: what is there already is taken."""
+    root = folder / (", ".join(made_by) or "nothing")
+    if root.exists():
+        return root
+    if not made_by:
+        root.mkdir(parents=True)
+        asked_of_a_child(lambda: _begin(root))
+        return root
+    *before, last = made_by
+    copy_of(make_root(tuple(before), folder), root)
+    if last == "no db":
+        (root / "manifests/tokens.db").unlink()
+    elif last == "a run":
+        asked_of_a_child(lambda: _write_run(root))
+    else:
+        ended = attempt(COMMANDS[last].main(root), root)
+        assert ended.code == 0, ended.said
+    return root
 
 
 def copy_of(root: Path, folder: Path) -> Path:

@@ -54,8 +54,8 @@ class Undisturbed:
     """A command's root before, and what a run that nobody disturbs makes of it."""
 
     def __init__(self, command: Command, folder: Path) -> None:
-        self.command = command
-        self.before = make_root(command, folder / "before")
+        self.command, self.folder = command, folder
+        self.before = make_root(command.made_by, folder.parent / "made by")
         self.was = published(self.before)
         self._seconds_as_typed: float | None = None
         first, second = (copy_of(self.before, folder / name) for name in ("first", "second"))
@@ -83,7 +83,7 @@ class Undisturbed:
         if kind != "as typed":
             return self.seconds
         if self._seconds_as_typed is None:
-            root = copy_of(self.before, self.before.with_name("as-typed"))
+            root = copy_of(self.before, self.folder / "as typed")
             self._seconds_as_typed = self.attempt(kind, root).wall_s
             assert not differences(self.told(root), self.wanted), "a fork and the command line do not do the same"
         return self._seconds_as_typed
