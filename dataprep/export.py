@@ -19,7 +19,7 @@ from dataprep.foreign_export import SPLITS, Held, Published, Target, plan_target
 from dataprep.foreign_folder import RECORD, claim, is_current, make_room, read_claim
 from dataprep.foreign_pages import FORMATS, page
 from dataprep.paths import Paths, find_paths
-from dataprep.publish import locked, publish_bytes, publish_json, read_json, sweep
+from dataprep.publish import locked, publish_bytes, publish_json, read_json
 from dataprep.sources import find_source, load_catalogue, make_shards
 from dataprep.supply import check_tokenizer, choose_tokenizer
 from dataprep.vocab import Vocab
@@ -103,8 +103,6 @@ def _check_folder(paths: Paths, folder: Path) -> None:
 
 
 def _publish(folder: Path, targets: Sequence[Target], about: dict[str, Any], args: argparse.Namespace) -> None:
-    for inside in (folder, *(folder / split for split in SPLITS)):
-        sweep(inside)
     published = []
     with Progress(args.to, len(targets), quiet=args.json) as progress:
         for target in targets:
@@ -125,7 +123,8 @@ def _report(folder: Path, record: dict[str, Any], empty: list[str], removed: lis
     columns = ("shard", "split", "documents", "tokens")
     print("\n" + table(columns, [[shard[column] for column in columns] for shard in record["shards"]]))
     n_linked = sum(file["linked"] for file in record["files"])
-    print(f"{len(record['files']):,} files, {n_linked:,} of them hard links to our bins: never edit those in place")
+    links = f", {n_linked:,} of them hard links to our bins: never edit those in place" if n_linked else ""
+    print(f"{len(record['files']):,} files{links}")
     if empty:
         print(f"left out, for they have no tokens: {', '.join(empty)}")
     if removed:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dataprep.errors import UsageError
-from dataprep.publish import publish_json, read_json, sha256_file
+from dataprep.publish import publish_json, read_json, sha256_file, sweep
 
 RECORD = "quern-export.json"
 
@@ -72,6 +72,11 @@ def make_room(folder: Path, names: Sequence[str], before: dict[str, Any]) -> lis
 
 
 def claim(folder: Path, about: dict[str, Any], names: Sequence[str], before: dict[str, Any]) -> None:
-    """Say before the first file which names are ours: a run after a kill may overwrite them."""
+    """Say before the first file which names are ours: a run after a kill may overwrite them.
+
+    What a kill left of them is taken away; a temp of another name may be somebody's download.
+    """
     known = {*names, *(file["name"] for file in before.get("files", []))}
     publish_json(folder / RECORD, about | {"complete": False, "files": [{"name": name} for name in sorted(known)]})
+    for inside in {(folder / name).parent for name in known}:
+        sweep(inside, of={RECORD, *(Path(name).name for name in known)})

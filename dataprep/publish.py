@@ -8,14 +8,13 @@ error once and the next fsync would lie, so the temp is removed and nothing is r
 
 import contextlib
 import fcntl
-import glob
 import hashlib
 import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,13 +167,13 @@ def locked(file: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def sweep(folder: Path, *, of: str | None = None) -> list[Path]:
+def sweep(folder: Path, *, of: Collection[str] | None = None) -> list[Path]:
     """Remove temps whose writer died; returns them. A living writer's temp is locked and stays.
 
-    In a folder that is not ours alone, give the one name whose temps they must be.
+    In a folder that is not ours alone, give the names whose temps they must be.
     """
-    begins = "." if of is None else f".{glob.escape(of)}."
-    return [part for part in sorted(folder.glob(f"{begins}*{_PART}")) if _remove_orphan(part)]
+    parts = sorted(folder.glob(f".*{_PART}"))
+    return [part for part in parts if (of is None or _name_of(part) in of) and _remove_orphan(part)]
 
 
 def sha256_file(path: Path) -> str:
@@ -214,6 +213,11 @@ def _locked_folder(parent: Path, name: str) -> tuple[Path, int]:
             if part.exists():
                 return part, lock
             os.close(lock)
+
+
+def _name_of(part: Path) -> str:
+    """What `.name.random.part` is a temp of."""
+    return part.name.removesuffix(_PART).rpartition(".")[0].removeprefix(".")
 
 
 def _rename(part: Path, path: Path) -> None:

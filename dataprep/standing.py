@@ -1,8 +1,8 @@
 """Standing: which evaluations and samples are of weights that a run still counts as its own.
 
 In:  a run's journal; its findings, which are evaluations made after training. Out: evals and samples that stand.
-Holds: of each, the newest; what a later attempt threw away counts no more, and neither does a finding about weights
-       that are not, hash for hash, those of the checkpoint that the journal keeps at its step.
+Holds: of each, the newest, and of CORE the newest bundle's alone; what a later attempt threw away counts no more, and
+       neither does a finding about weights that are not, hash for hash, those that the journal keeps at its step.
 Why a second file: the journal has one writer, the trainer; a run can be evaluated by anyone, while it is trained too.
 
     journal   eval @5, checkpoint @4 aa…, killed; start @4, eval @5, checkpoint @6 bb…   → the second eval @5
@@ -51,16 +51,26 @@ def standing_samples(records: Sequence[Record], findings: Sequence[Record] = ())
 def _standing(kind: str, records: Sequence[Record], findings: Sequence[Record]) -> list[Record]:
     standing: dict[tuple[Any, ...], Record] = {}
     trained_on: Record = {}
-    for record in records:
+    for record in (*records, *_of_kept_weights(records, findings)):
         if record["kind"] == "start":
             trained_on = {"recipe": record["recipe"]} if "recipe" in record else {}
             standing = {key: held for key, held in standing.items() if not _thrown_away(held, record)}
         elif record["kind"] == kind:
+            standing.pop(_key(record), None)  # so that they stand in the order they were written
             standing[_key(record)] = trained_on | record
-    for record in _of_kept_weights(records, findings):
-        if record["kind"] == kind:
-            standing[_key(record)] = record
-    return list(standing.values())
+    return _of_one_examination(list(standing.values()))
+
+
+def _of_one_examination(standing: list[Record]) -> list[Record]:
+    """Of each step's CORE what was asked last: tasks of another bundle, or of fewer items, have no part in its mean."""
+    newest = {record["step"]: _examination(record) for record in standing if "bundle_sha256" in record}
+    return [
+        record for record in standing if "bundle_sha256" not in record or _examination(record) == newest[record["step"]]
+    ]
+
+
+def _examination(record: Record) -> tuple[Any, ...]:
+    return record["bundle_sha256"], record.get("max_per_task")
 
 
 def _of_kept_weights(records: Sequence[Record], findings: Iterable[Record]) -> list[Record]:

@@ -103,17 +103,24 @@ CREATE VIEW lineage AS
 SELECT run, ancestor, recipe, attempt, row_from, row_to, tokens FROM ancestor_rows ORDER BY run, place;
 
 -- For each run, itself and every ancestor: which of the ancestor's own tokens are in the run's weights, and how many lie
--- before them. Evaluations of an ancestor count for a run up to tokens_until; those of the run itself all do.
+-- before them. Evaluations of an ancestor count for a run up to tokens_until; those of the run itself all do. An ancestor
+-- that went back behind the fork has other weights from there on: tokens_until is where it began anew.
 CREATE VIEW ancestry AS
-WITH parts AS (
-    SELECT run, ancestor, min(place) AS place, sum(tokens)::BIGINT AS tokens FROM ancestor_rows GROUP BY run, ancestor
+WITH attempts AS (
+    SELECT run, ancestor, attempt, min(place) AS place, sum(tokens)::BIGINT AS tokens
+    FROM ancestor_rows GROUP BY run, ancestor, attempt
+), parts AS (
+    SELECT a.run, a.ancestor, min(a.place) AS place, sum(a.tokens)::BIGINT AS tokens,
+           sum(least(a.tokens, coalesce(now.tokens, 0)))::BIGINT AS tokens_until
+    FROM attempts a LEFT JOIN attempts now ON now.run = a.ancestor AND now.ancestor = a.ancestor AND now.attempt = a.attempt
+    GROUP BY a.run, a.ancestor
     UNION ALL BY NAME
     SELECT run, run AS ancestor, 1 << 40 AS place, 0 AS tokens FROM runs
     WHERE NOT EXISTS (FROM ancestor_rows a WHERE a.run = runs.run AND a.ancestor = runs.run)
 )
 SELECT run, ancestor, row_number() OVER older AS generation,
        coalesce(sum(tokens) OVER (older ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::BIGINT AS tokens_before,
-       CASE WHEN ancestor <> run THEN tokens END AS tokens_until
+       CASE WHEN ancestor <> run THEN tokens_until END AS tokens_until
 FROM parts WINDOW older AS (PARTITION BY run ORDER BY place);
 
 -- Rows that the weights of a run hold more than once, along the ancestry: by a second pass, a fork or a resume that

@@ -95,6 +95,6 @@ def raising(error: BaseException) -> Callable[..., NoReturn]:
 
 def _train(*flags: str) -> str:
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         assert train(parse_config(list(flags))) == 0
     return printed.getvalue()

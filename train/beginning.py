@@ -5,6 +5,7 @@ Holds: a run goes on with the recipe, tokenizer, model, seed and parent it was b
        a parent's weights are ones its journal knows, so that the lineage can tell what they saw, to the row.
 """
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def find_checkpoint(job: Job, records: list[Record]) -> Checkpoint | None:
 
 def _say_skipped(complaints: Sequence[DataError]) -> None:
     for complaint in complaints:
-        print(f"warning: {complaint.what} and skipped: {complaint.seen}", flush=True)
+        print(f"warning: {complaint.what} and skipped: {complaint.seen}", file=sys.stderr, flush=True)
 
 
 def _lost(job: Job, records: list[Record]) -> DataError:

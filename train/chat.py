@@ -36,8 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
     never_fail_on_text()
     paths = find_paths()
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is the answer's
-        opened = open_model(paths, *args.run, device=choose_device(args.device))
+    opened = open_model(paths, *args.run, device=choose_device(args.device))
     is_chat = args.chat or (not args.base and has_talked(paths, opened))
     engine = Engine(opened.model, opened.vocab)
     talk = Talk(engine, opened.vocab, sampling, is_chat=is_chat, system=args.system)
@@ -97,6 +96,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.json and args.prompt is None:
         parser.error("--json needs --prompt: a talk is for people")
+    if args.prompt is None and sys.stdin is None:
+        parser.error("standard input is closed, and a talk reads from it: --prompt TEXT asks without")
     if args.system and args.base:
         parser.error("--system needs a conversation: not with --base")
     return args

@@ -5,8 +5,6 @@ Holds: each suite's records are kept as soon as it is done: what ends a later on
 """
 
 import argparse
-import contextlib
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -49,7 +47,7 @@ def evaluate_page(args: argparse.Namespace) -> int:
     paths = find_paths()
     with joined(args.device) as ranks:
         bundle = ranks.agree(partial(_find_bundle, paths, args, wanted="core" in (args.suite or ())))
-        opened = _open(paths, ranks, args, args.run)
+        opened = open_together(paths, ranks, *args.run)
         task = Task(paths=paths, opened=opened, bundle=bundle, ranks=ranks, args=args)
         task.say(f"{opened.label}: {opened.checkpoint.cursor.tokens_done:,} tokens in the weights, on {ranks.hardware}")
         records: list[Record] = []
@@ -142,17 +140,11 @@ def _fetched(paths: Paths) -> Path:
     return paths.bundles / "core-eval.zip"
 
 
-def _open(paths: Paths, ranks: Ranks, args: argparse.Namespace, which: tuple[str, int | None]) -> Opened:
-    """RUN[@STEP] on every rank. What is said of skipped checkpoints must not stand in JSON."""
-    with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
-        return open_together(paths, ranks, *which)
-
-
 def _outcomes(
     paths: Paths, ranks: Ranks, bundle: Bundle | None, args: argparse.Namespace, which: tuple[str, int | None]
 ) -> Outcomes:
     """One checkpoint's answers: as they were kept, or asked for now."""
-    opened = _open(paths, ranks, args, which)
+    opened = open_together(paths, ranks, *which)
     if bundle is None:
         return ranks.agree(lambda: _kept(paths, opened, args.max_per_task))
     known = known_outcomes(paths, opened, bundle, ranks, max_per_task=args.max_per_task)

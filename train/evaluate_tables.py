@@ -38,13 +38,17 @@ def core_table(scores: Sequence[TaskScore]) -> str:
 
 def seen_lines(made: Core, bundle: Path | str) -> Iterator[str]:
     """CORE without the items that the weights may have been trained on; or how that would be known."""
-    n_all, n_clean = (sum(score.n for score in scores) for scores in (made.scores, made.clean))
+    n_clean = {score.label: score.n for score in made.clean}
+    out = {score.label: score.n - n_clean.get(score.label, 0) for score in made.scores}
     if made.seen.checked:
         plans = ", ".join(made.seen.checked)
         value = with_error(core_mean(made.clean)) if made.clean else "unknown"
-        yield f"CORE without the {n_all - n_clean:,} items that stand in the plans of {plans}: {value}"
-    if len(made.clean) < len(made.scores):
-        yield f"note: of {len(made.scores) - len(made.clean)} tasks no item is left, and that figure is without them"
+        yield f"CORE without the {sum(out.values()):,} items that stand in the plans of {plans}: {value}"
+    if any(out.values()):
+        yield "left out: " + ", ".join(f"{n:,} of {label}" for label, n in out.items() if n)
+    if len(n_clean) < len(out):
+        emptied = ", ".join(label for label in out if label not in n_clean)
+        yield f"note: no item is left of {emptied}, and that figure is without it"
     for recipe in made.seen.unchecked:
         command = as_typed(f"python -m dataprep.contamination --bundle {bundle} --recipe {recipe}")
         yield f"note: whether items stand in the plan of {recipe} was not looked up: {command}"

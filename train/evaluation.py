@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from dataprep.bundle import Bundle
 from dataprep.contaminated import LineageContamination, read_lineage
-from dataprep.errors import DataError
 from dataprep.ledger import Record
 from dataprep.paths import Paths
 from dataprep.recipe import load_recipe
+from dataprep.seen import trained_recipe
 from train.core import TaskScore, core_records, judge_core
 from train.core.outcomes import Outcomes, keep_outcomes, read_outcomes
 from train.core.scores import clean_record, without_items
@@ -101,14 +101,6 @@ def evaluate_samples(paths: Paths, opened: Opened, prompts: Prompts) -> list[Rec
 
 
 def _open_held_out(paths: Paths, opened: Opened) -> HeldOutRows:
-    recipe = load_recipe(paths, opened.recipe)
-    trained_on = opened.start["recipe_sha256"]
-    if recipe.sha256 != trained_on:
-        raise DataError(
-            f"recipe {recipe.name!r} is not the one that {opened.label} was trained on: it was packed anew",
-            seen=f"sha256 {recipe.sha256[:12]}…",
-            wanted=f"{trained_on[:12]}…",
-            fix=f"pack it as it was; or python -m train.evaluate --run {opened.label} --suite core",
-        )
+    recipe = trained_recipe(paths, opened.recipe, opened.start["recipe_sha256"], where=opened.label)
     n_rows = opened.start.get("routine", {}).get("validate_rows", Routine.validate_rows)
     return open_held_out(paths, recipe, opened.vocab, n_rows)

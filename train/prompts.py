@@ -7,6 +7,7 @@ Holds: every prompt at temperature 0 and 0.8; same weights, prompts and seed giv
  "hit": true, "temperature": 0.0, …}
 """
 
+import random
 from collections.abc import Mapping, Sequence
 
 from dataprep.errors import UsageError
@@ -21,6 +22,7 @@ from train.sampling import Sampling
 __all__ = ["NONE", "Fact", "Prompts", "ask", "is_asked", "read_prompts", "right_facts", "shown_facts", "two_said"]
 TEMPERATURES = (0.0, 0.8)
 _MAX_TOKENS = 32
+_SEED_BITS = 32
 _NAMED = 3  # facts in a line, at most
 _EITHER = " | "  # between accepted answers, in a record
 
@@ -41,7 +43,10 @@ def ask(
     where = {"step": cursor.step, "rows_done": cursor.rows_done, "tokens_done": cursor.tokens_done}
     records = []
     for temperature in TEMPERATURES:
-        said = _say(engine, put, Sampling(temperature=temperature, seed=seed, max_tokens=max_tokens))
+        drawn = [
+            Sampling(temperature=temperature, seed=_seed_of(seed, text), max_tokens=max_tokens) for text, _ in asked
+        ]
+        said = _say(engine, list(zip(put, drawn, strict=True)))
         for (text, fact), completion in zip(asked, said, strict=True):
             told = {"prompt": text, "completion": completion, "temperature": temperature}
             records.append({**where, **told, **_judged(fact, completion)})
@@ -83,14 +88,20 @@ def _put(vocab: Vocab, text: str, *, chat: bool) -> Prompt:
     return chat_prompt(vocab, [{"role": "user", "content": text}]) if chat else text_prompt(vocab, text)
 
 
-def _say(engine: Engine, put: Sequence[Prompt], sampling: Sampling) -> list[str]:
+def _seed_of(seed: int, text: str) -> int:
+    """Each prompt draws numbers of its own: by the same ones a weak model says the same to all."""
+    return random.Random(f"{seed} {text}").getrandbits(_SEED_BITS)
+
+
+def _say(engine: Engine, put: Sequence[tuple[Prompt, Sampling]]) -> list[str]:
     """What is said to each. A question that leaves an answer no room is no reason to lose a run: that is said."""
+    prompts, drawn = [prompt for prompt, _ in put], [sampling for _, sampling in put]
     try:
-        return [answer.text for answer in engine.generate(put, sampling)]
+        return [answer.text for answer in engine.generate(prompts, drawn)]
     except UsageError as error:
         if len(put) == 1:
             return [f"({error.what}: {error.seen})"]
-        return [text for each in put for text in _say(engine, [each], sampling)]
+        return [text for each in put for text in _say(engine, [each])]
 
 
 def _judged(fact: Fact | None, completion: str) -> Record:

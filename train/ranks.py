@@ -191,6 +191,10 @@ def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
     """What `--device` asks for, by default a GPU where there is one. Raises EnvironmentProblem."""
     if (name or "cuda") == "cpu" or (name is None and not torch.cuda.is_available()):
         return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise EnvironmentProblem(
+            "there is no GPU for --device cuda", seen="none that torch can use", wanted="one", fix="--device cpu"
+        )
     if local_rank >= torch.cuda.device_count():
         raise EnvironmentProblem(
             f"local rank {local_rank} has no GPU of its own",

@@ -6,6 +6,7 @@ Holds: a model is opened with the vocabulary its weights were trained on, or not
 open_model(paths, "demo", None, device=cpu).label == "demo@586"
 """
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -76,8 +77,13 @@ def open_model(paths: Paths, run: str, step: int | None, *, device: torch.device
 
 
 def has_talked(paths: Paths, opened: Opened) -> bool:
-    """Whether the run's last recipe taught it conversations: a source of it has roles."""
+    """Whether the run's last recipe taught it conversations: by its loss, or for a source of it has roles.
+
+    Where a model was taken along without its bins, no receipt says who spoke, but the recipe still may.
+    """
     recipe = load_recipe(paths, opened.recipe)
+    if recipe.loss == "assistant":
+        return True
     receipts = [
         read_receipt(file)
         for source in recipe.source_names
@@ -87,12 +93,12 @@ def has_talked(paths: Paths, opened: Opened) -> bool:
 
 
 def find_weights(paths: Paths, run: str, step: int | None, *, fix: str) -> Checkpoint:
-    """The checkpoint of `step`, or the newest that is whole, every byte of it read. Prints what it skips."""
+    """The checkpoint of `step`, or the newest that is whole, every byte of it read. Warns of what it skips."""
     if step is not None:
         return _of_step(paths, run, step, fix)
     checkpoint, complaints = newest_good(paths.checkpoints(run))
     for complaint in complaints:
-        print(f"warning: {complaint.what} and skipped: {complaint.seen} (run {run})", flush=True)
+        print(f"warning: {complaint.what} and skipped: {complaint.seen} (run {run})", file=sys.stderr, flush=True)
     if checkpoint is None:
         raise DataError(
             f"run {run!r} has no whole checkpoint to begin from",

@@ -10,19 +10,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from masked import write_mask
 from training import REPOSITORY, here, settle
 
 from dataprep import decoded
 from dataprep.errors import UsageError
+from dataprep.paths import Paths
+from dataprep.recipe import load_recipe
 from train import chat
 from train.engine import Engine
 from train.talk import Talk
 from train.terminal import read_message, safe
+from train.weights import has_talked, open_model
 
 ASK = ("--run", "base", "--device", "cpu", "--max-tokens", "8")
 
@@ -132,6 +137,20 @@ def test_a_model_that_learnt_conversations_is_asked_as_one(
     assert asked == ["<endoftext><user_start>Hi<user_end><assistant_start>", "<endoftext>Hi"]
 
 
+def test_a_model_taken_along_without_its_bins_is_still_asked_as_one_that_talks(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "root"
+    shutil.copytree(root, copy)
+    settle(monkeypatch, copy)
+    opened = open_model(Paths(root=copy), "base", None, device=torch.device("cpu"))
+    masked = replace(load_recipe(Paths(root=copy), opened.recipe), loss="assistant")
+    shutil.rmtree(copy / "data" / "bins")
+    assert not has_talked(Paths(root=copy), opened)
+    monkeypatch.setattr("train.weights.load_recipe", lambda *_: masked)
+    assert has_talked(Paths(root=copy), opened)
+
+
 @pytest.mark.usefixtures("root")
 def test_a_talk_remembers_forgets_and_obeys(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -206,6 +225,14 @@ def test_a_message_may_have_several_lines(lines: list[str], message: str) -> Non
     left = iter(lines)
     assert read_message(lambda _: next(left), "> ") == message
     assert not list(left)
+
+
+def test_without_an_input_it_says_how_to_ask_before_a_model_is_loaded() -> None:
+    command = [sys.executable, "-m", "train.chat", "--run", "nobody"]
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh", *command]
+    done = subprocess.run(closed, capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=False)
+    assert done.returncode == 2
+    assert "standard input is closed" in done.stderr
 
 
 def test_flags_that_contradict_each_other_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

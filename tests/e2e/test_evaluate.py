@@ -164,7 +164,9 @@ def test_core_without_the_items_in_the_plans_is_told_or_how_to_know_it(
         bundle_sha256=bundle.sha256,
         n=13,
         tokens=1,
-        tasks=tuple(TaskCount(task=task.label, items=len(task.items), not_judged=0, wording=0) for task in bundle.tasks),
+        tasks=tuple(
+            TaskCount(task=task.label, items=len(task.items), not_judged=0, wording=0) for task in bundle.tasks
+        ),
         found=tuple(
             FoundItem(task=task, item=item, n_grams=1, n_matched=1, documents=())
             for task, items in out.items()
@@ -172,6 +174,11 @@ def test_core_without_the_items_in_the_plans_is_told_or_how_to_know_it(
         ),
     )
     publish_contamination(paths, found)
+    assert asked(*flags) == 0
+    printed = capsys.readouterr().out
+    assert "CORE without the 9 items that stand in the plans of mix: " in printed
+    assert "left out: 5 of trophies, 4 of long_stories" in printed
+    assert "note: no item is left of long_stories, and that figure is without it" in printed
     assert asked(*flags, "--json") == 0
     paths.contamination("mix", bundle.sha256).unlink()
     *told, clean = json.loads(capsys.readouterr().out)["records"]
@@ -185,6 +192,19 @@ def test_core_without_the_items_in_the_plans_is_told_or_how_to_know_it(
     assert (clean["suite"], clean["task"], clean["n"]) == ("core-clean", "CORE", 38 - 5 - 4)
     assert clean["value"] == pytest.approx(sum(centered) / 4)
     assert clean["value"] != told[-1]["value"]
+
+
+def test_a_recipe_that_is_gone_keeps_no_one_from_core(demo: Path) -> None:
+    recipe = demo / "manifests/recipes/mix.toml"
+    content = recipe.read_bytes()
+    recipe.unlink()
+    try:
+        with pytest.raises(DataError, match="recipe 'mix', which demo@6 was trained on, is gone"):
+            asked("--run", "demo", "--suite", "heldout", "--device", "cpu")
+        flags = ("--bundle", str(demo.parent / "small.zip"), "--max-per-task", "4")
+        assert asked("--run", "demo", *CORE, *flags) == 0
+    finally:
+        recipe.write_bytes(content)
 
 
 def test_samples_are_those_of_the_prompts_and_land_among_the_findings(

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from conftest import run_in
 from safetensors.torch import load_file, save_file
-from training import here, raising, settle
+from training import REPOSITORY, here, raising, settle
 
 from dataprep import pack, shards
 from dataprep.errors import DataError, EnvironmentProblem, UsageError
@@ -182,6 +183,38 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_is_written(root: Path, tmp_
     finally:
         weights.write_bytes(content)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_json_stays_json(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = max(root.glob("runs/base/checkpoints/*/model.safetensors"))
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        assert export.main(["--run", "base", "--to", "hf", str(tmp_path / "new"), "--no-verify", "--json"]) == 0
+    finally:
+        weights.write_bytes(content)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["of"]["step"] == 8
+    assert "damaged and skipped" in printed.err
+
+
+@pytest.mark.usefixtures("root")
+def test_what_a_killed_replacement_left_is_taken_away(copied: Path) -> None:
+    killed = """
+        import os, sys
+        from pathlib import Path
+        from train.export.folder import publishing_export
+        with publishing_export(Path(sys.argv[1]), {}) as (part, _):
+            (part / "model.safetensors").write_bytes(b"half")
+            os._exit(9)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(killed), str(copied)]
+    assert subprocess.run(command, cwd=REPOSITORY, timeout=60, check=False).returncode == 9
+    assert len(list(copied.parent.iterdir())) == 2
+    assert export.main(["--run", "talker", "--to", "hf", str(copied)]) == 0
+    assert list(copied.parent.iterdir()) == [copied]
 
 
 @pytest.mark.usefixtures("root")

@@ -201,6 +201,17 @@ def test_a_file_that_is_not_ours_is_never_overwritten(name: str, talking_root: P
     assert not (tmp_path / "val.bin").exists()
 
 
+def test_unfinished_files_of_other_programs_stay_where_they_lie(talking_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    theirs = [tmp_path / ".film.mkv.part", tmp_path / "train" / ".data.5fz.part"]
+    for file in theirs:
+        file.write_text("half")
+    orphan = tmp_path / "train" / ".shard_00000.bin.5fz.part"
+    orphan.write_text("of a killed export")
+    put(talking_root, "megatron", tmp_path)
+    assert [file.exists() for file in (*theirs, orphan)] == [True, True, False]
+
+
 def test_an_exported_file_that_somebody_changed_is_not_overwritten(talking_root: Path, tmp_path: Path) -> None:
     put(talking_root, "nanogpt", tmp_path, "--copy")
     (tmp_path / "train.bin").write_bytes(b"mine")

@@ -16,6 +16,7 @@ from typing import Any
 
 import openai
 import pytest
+import torch
 from served import Scripted, desk_of, serving, train_two, until
 from training import REPOSITORY, records, settle
 
@@ -319,6 +320,35 @@ def test_ctrl_c_ends_a_server_at_once_in_the_middle_of_an_answer(root: Path) -> 
         assert server.stderr.read() == ""
 
 
+def test_told_to_end_it_waits_for_no_token_and_says_so_to_everyone_in_line(
+    desk: Desk, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = Scripted(desk, ["word "] * 40, seconds=4.0)
+    told: list[str] = []
+
+    def ask(**how: Any) -> None:
+        try:
+            told.append(str(list(client.chat.completions.create(model="chat@10", messages=HI, **how))))
+        except openai.APIError as error:
+            told.append(error.message)
+
+    with serving(desk) as address:
+        client = client_of(address)  # stays open until it was told
+        speaking, waiting = threading.Thread(target=ask, kwargs={"stream": True}), threading.Thread(target=ask)
+        speaking.start()
+        assert until(desk._busy.locked)
+        waiting.start()
+        assert until(lambda: desk._n_waiting == 1)
+        began = time.monotonic()
+    assert time.monotonic() - began < 2
+    speaking.join()
+    waiting.join()
+    client.close()
+    assert ["the server is ending" in each for each in told] == [True, True], told
+    assert len(script.samplings) == 1
+    assert capfd.readouterr().err == ""
+
+
 def test_what_cannot_be_served_is_said_before_a_model_is_loaded(
     root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -335,6 +365,9 @@ def test_what_cannot_be_served_is_said_before_a_model_is_loaded(
         main(["--run", "chat", "--api-key-file", str(tmp_path / "none.key")])
     with pytest.raises(UsageError, match="there is no run 'nobody'"):
         main(["--run", "nobody", "--port", "0"])
+    if not torch.cuda.is_available():
+        with pytest.raises(EnvironmentProblem, match="there is no GPU for --device cuda"):
+            main(["--run", "chat", "--port", "0", "--device", "cuda"])
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(EnvironmentProblem, match="cannot listen") as taken:

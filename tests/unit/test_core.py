@@ -225,6 +225,17 @@ def test_equal_choices_go_to_the_first_and_one_that_another_begins_with_is_never
         assert scores[1].notes == ("2 items have a choice that another begins with: it is never chosen",)
 
 
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_a_row_in_which_nothing_is_judged_costs_no_one_the_run(vocab: Vocab, batch_size: int) -> None:
+    model = Bigrams(vocab, {("y", "a"): 0.4})
+    same = MultipleChoice("Qy", ("a", "a"), 0)  # nothing parts them
+    near = MultipleChoice("Qy", ("", "aa", "aa"), 1)  # a tie, asked again with each choice in a row of its own
+    [score] = judge_core(
+        model, vocab, bundle_of(task_of(same, near, delimiter="")), ALONE, seq_len=SEQ_LEN, batch_size=batch_size
+    )
+    assert score.right == (True, True)
+
+
 def test_what_rounding_could_turn_is_asked_again_alone(vocab: Vocab, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Rounding(vocab, {("x", "a"): 0.5, ("y", "a"): 0.5})
     tied = task_of(MultipleChoice("Q", ("xa", "ya"), 0))

@@ -74,6 +74,25 @@ def test_the_newest_finding_stands_and_it_wins_over_what_training_found(paths: P
     assert [line[-2] for line in in_table(paths)] == [0.3]
 
 
+def test_what_another_bundle_or_number_of_items_was_asked_does_not_stand_beside_the_newest_core(
+    paths: Paths, run: Run
+) -> None:
+    assert run.saved
+    at_two = opened("base", 2, "1/2")
+    full = EVAL | {"bundle_sha256": "a", "max_per_task": None}
+    clean = full | {"suite": "core-clean", "value": 0.2}
+    record_findings(paths, opened("base", 1, "1/1"), "eval", [full])
+    record_findings(
+        paths, at_two, "eval", [EVAL | {"suite": "heldout", "task": "alpha"}, full | {"task": "copa"}, clean]
+    )
+    record_findings(paths, at_two, "eval", [full | {"task": "piqa"}])
+    standing = [(1, "CORE"), (2, "CORE"), (2, "alpha"), (2, "copa"), (2, "piqa")]
+    assert sorted((line[0], line[4]) for line in in_table(paths)) == standing
+    for other in ({"max_per_task": 5}, {"bundle_sha256": "b"}):
+        record_findings(paths, at_two, "eval", [full | other])
+        assert sorted((line[0], line[4]) for line in in_table(paths)) == [(1, "CORE"), (2, "CORE"), (2, "alpha")]
+
+
 def test_findings_about_weights_that_were_thrown_away_do_not_count(paths: Paths, run: Run) -> None:
     for step in (1, 2):
         record_findings(paths, opened("base", step, f"1/{step}"), "eval", [EVAL])

@@ -34,10 +34,10 @@ class Scripted:
         self.asked: list[tuple[Prompt, Sampling]] = []
         self.too_long = too_long
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
+    def generate(self, prompts: Sequence[Prompt], drawn: Sequence[Sampling]) -> list[Answer]:
         if any(prompt in self.too_long for prompt in prompts):
             raise UsageError("the message is too long", seen="70 tokens", wanted="56", fix="a shorter one")
-        self.asked += [(prompt, sampling) for prompt in prompts]
+        self.asked += zip(prompts, drawn, strict=True)
         return [Answer(text=" Paris.", n_prompt_tokens=1, n_tokens=2, finish="stop") for _ in prompts]
 
 
@@ -83,7 +83,7 @@ def test_every_prompt_is_asked_at_both_temperatures_as_the_model_learnt_to_be_as
     questions = [chat_prompt(vocab, [{"role": "user", "content": fact.question}]) for fact in (PARIS, LEGS)]
     assert [prompt for prompt, _ in plain.asked] == texts * 2
     assert [prompt for prompt, _ in chat.asked] == [texts[0], *questions] * 2
-    assert [(sampling.temperature, sampling.seed) for _, sampling in plain.asked] == [(0.0, 3)] * 3 + [(0.8, 3)] * 3
+    assert [sampling.temperature for _, sampling in plain.asked] == [0.0] * 3 + [0.8] * 3
     keys = ("step", "tokens_done", "prompt", "fact", "expected", "hit", "temperature")
     assert [tuple(record[key] for key in keys) for record in records[:3]] == [
         (10, 5_120, "Once", None, None, None, 0.0),
@@ -96,6 +96,18 @@ def test_a_question_that_leaves_no_room_says_so_and_costs_no_other_its_answer(vo
     engine: Any = Scripted(too_long=[text_prompt(vocab, LEGS.ask)])
     said = {record["prompt"]: record["completion"] for record in asked_of(engine, vocab, chat=False)}
     assert said == {"Once": " Paris.", PARIS.ask: " Paris.", LEGS.ask: "(the message is too long: 70 tokens)"}
+
+
+def test_each_prompt_draws_numbers_of_its_own_whatever_stands_beside_it(vocab: Vocab) -> None:
+    def seeds(prompts: Prompts, seed: int) -> list[int]:
+        engine: Any = Scripted()
+        ask(engine, vocab, prompts, AT_TEN, chat=False, seed=seed)
+        return [sampling.seed for _, sampling in engine.asked if sampling.temperature]
+
+    together = seeds(PROMPTS, 3)
+    assert len(set(together)) == 3
+    assert seeds(Prompts(facts=(LEGS,)), 3) == together[2:]
+    assert not set(seeds(PROMPTS, 4)) & set(together)
 
 
 def test_what_the_journal_holds_whole_is_not_asked_again(vocab: Vocab) -> None:

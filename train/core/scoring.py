@@ -89,7 +89,8 @@ def _judged(question: Question, scores: SequenceScores, own: slice) -> tuple[boo
 def _scores(model: Foreteller, rows: Sequence[Row], n_sequences: int, batch_size: int) -> SequenceScores:
     totals, counts = np.zeros(n_sequences), np.zeros(n_sequences)
     is_likeliest, margins = np.ones(n_sequences, dtype=bool), np.full(n_sequences, np.inf)
-    for group in batches(rows, batch_size):
+    judged = [row for row in rows if len(row.targets_S)]  # choices that nothing parts have no token to judge
+    for group in batches(judged, batch_size):
         batch = stack(group)
         losses_S, margins_S, likeliest_S = _foretold(model, batch)
         np.add.at(totals, batch.owners_S, losses_S)

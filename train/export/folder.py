@@ -27,8 +27,7 @@ def stands(folder: Path, of: Facts, *, force: bool) -> bool:
     if fresh.exists() and not folder.exists():  # killed between the two renames: the new export is whole
         fresh.rename(folder)
         sync(folder.parent)
-    for name in (folder.name, fresh.name):  # the second: a new export that was killed while it was written
-        sweep(folder.parent, of=name)
+    sweep(folder.parent, of={folder.name, fresh.name})
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     receipt = read_json(folder / RECEIPT) if folder.is_dir() else None
@@ -77,7 +76,7 @@ def publishing_export(folder: Path, of: Facts) -> Iterator[tuple[Path, Facts]]:
 
 
 def _beside(folder: Path) -> tuple[Path, Path]:
-    """Where the new export waits while it is written over another, and where that one goes."""
+    """Where the new export lies, whole, until the one it replaces has gone; and where that one goes."""
     return folder.with_name(f".{folder.name}.new.part"), folder.with_name(f".{folder.name}.old.part")
 
 

@@ -18,10 +18,11 @@ def push(folder: Path, repo: str, *, label: str, public: bool) -> str:
     import huggingface_hub
 
     api: Any = huggingface_hub.HfApi(endpoint=endpoint())
-    if huggingface_hub.get_token() is None:
+    token = huggingface_hub.get_token()
+    if token is None or not token.isascii():  # the client would fail on it, and quote what it cannot send
         raise EnvironmentProblem(
             f"nothing may be pushed to {repo}",
-            seen="no token of the Hub",
+            seen="no token of the Hub" if token is None else "a token with letters that none has",
             wanted="one that may write",
             fix="export HF_TOKEN=hf_…   # or: hf auth login",
         )

@@ -11,10 +11,11 @@ from typing import Any
 from dataprep.rank_file import END
 from dataprep.shapes import ModelShape
 from dataprep.vocab import Vocab
+from train.sampling import Sampling
 
 ANSWER_END = "<|assistant_end|>"
 _ROPE_BASE, _NORM_EPS, _INIT_STD = 10_000.0, 1e-6, 0.02  # of train.attention and train.model; the logits prove them
-_TEMPERATURE, _TOP_K = 0.8, 50  # what our own sampling begins with
+_OURS = Sampling()
 
 
 def closing_special(*, talked: bool) -> str:
@@ -56,14 +57,14 @@ def model_config(shape: ModelShape, vocab: Vocab, *, seq_len: int, dtype: str, t
 
 
 def generation_config(vocab: Vocab) -> dict[str, Any]:
-    """generation_config.json: both stops whatever was trained, and the sampling that train.sample uses."""
+    """generation_config.json: both stops whatever was trained, and the sampling that our own engine begins with."""
     stops = [vocab.specials[ANSWER_END], vocab.end_id]
     return {
         **_ids(vocab),
         "eos_token_id": stops,
         "do_sample": True,
-        "temperature": _TEMPERATURE,
-        "top_k": _TOP_K,
+        "temperature": _OURS.temperature,
+        "top_k": _OURS.top_k,
     }
 
 

@@ -48,12 +48,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _open(paths: Paths, args: argparse.Namespace) -> "list[Desk]":
     """A desk for each run asked for."""
-    import torch
-
+    from train.ranks import choose_device
     from train.serve.desk import Desk
     from train.weights import has_talked, open_model
 
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = choose_device(args.device)
     desks: dict[str, Desk] = {}
     for run_name, step in args.run:
         opened = open_model(paths, run_name, step, device=device)

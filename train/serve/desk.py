@@ -32,6 +32,7 @@ class Desk:
         self._busy, self._n_waiting = asyncio.Lock(), 0
         self._most_waiting, self._wait_s = n_waiting, wait_s
         self._speech: Speech | None = None
+        self._closed = asyncio.Event()
 
     @property
     def label(self) -> str:
@@ -88,28 +89,38 @@ class Desk:
         return self._speech
 
     def close(self) -> None:
-        """End what is being said."""
+        """End what is being said, and send away who waits. In the event loop."""
+        self._closed.set()
         if self._speech:
-            self._speech.cancel()
+            self._speech.end(_ending())
 
     async def _wait_in_line(self, gone: asyncio.Event) -> None:
         if self._busy.locked() and self._n_waiting >= self._most_waiting:
             said = f"{self.label} is busy and {self._n_waiting} wait already"
             raise Refusal(503, said, code="queue_full", retry_after_s=_COME_AGAIN_S)
         self._n_waiting += 1
-        turn, leaving = asyncio.ensure_future(self._busy.acquire()), asyncio.ensure_future(gone.wait())
+        turn = asyncio.ensure_future(self._busy.acquire())
+        leaving = [asyncio.ensure_future(event.wait()) for event in (gone, self._closed)]
         try:
-            await asyncio.wait({turn, leaving}, timeout=self._wait_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({turn, *leaving}, timeout=self._wait_s, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             _give_up(turn, self._busy)
             raise
         finally:
-            leaving.cancel()
+            for task in leaving:
+                task.cancel()
             self._n_waiting -= 1
+        if self._closed.is_set():
+            _give_up(turn, self._busy)
+            raise _ending()
         if not turn.done():
             _give_up(turn, self._busy)
             said = f"{self.label} was busy for {self._wait_s:.0f} s"
             raise Refusal(503, said, code="waited_too_long", retry_after_s=_COME_AGAIN_S)
+
+
+def _ending() -> Refusal:
+    return Refusal(503, "the server is ending")
 
 
 def _give_up(turn: "asyncio.Future[Any]", busy: asyncio.Lock) -> None:

@@ -43,7 +43,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 def listen(app: ASGIApp, listener: socket.socket, on_end: Callable[[], None]) -> None:
-    """Answer until told to end; `on_end` then stops whatever is still being said."""
+    """Answer until told to end; `on_end`, called in the event loop, then stops whatever is still being said."""
     asyncio.run(server_of(app, on_end).serve(sockets=[listener]))
 
 
@@ -67,8 +67,12 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._on_end = on_end
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answers end first: the base class waits for them, and interrupts loudly what is still under way."""
+        self._on_end()
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- the base class's signature
         """End. The base class would raise the signal once more afterwards, and so spoil the exit code."""
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
-        self._on_end()

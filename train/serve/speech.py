@@ -1,8 +1,8 @@
 """Speech: answers being made in a thread of their own, listened to from the event loop.
 
 In:  one iterator of pieces per choice, stop texts. Out: `Said` and `Ended`, as an asynchronous iterator.
-Holds: whoever cancels is obeyed before the next token; `on_end` is called once, when the thread is done with the
-       model, whether anyone still listens or not.
+Holds: whoever cancels is obeyed before the next piece of text; `on_end` is called once, when the thread is done with
+       the model, whether anyone still listens or not.
 async for event in speak([stream], [], on_end=desk.free): …
 """
 
@@ -55,6 +55,11 @@ class Speech:
     def cancel(self) -> None:
         """Say no more. To be called from anywhere, as often as one likes."""
         self._cancelled.set()
+
+    def end(self, why: Exception) -> None:
+        """Say no more, and have the listener told why at once, whatever the thread is doing. In the event loop."""
+        self.cancel()
+        self._events.put_nowait(why)
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """What is said, as it comes."""

@@ -69,6 +69,8 @@ def streamed(speech: Speech, reply: Reply, *, usage_at_end: bool, usage_always: 
             if usage_at_end:
                 yield _event(reply.closing())
             yield _DONE
+        except Refusal as refusal:  # the server is told to end: the answer has no end, and must not look whole
+            yield _event(refusal.body)
         except Exception:  # noqa: BLE001 -- said to the asker and in the log
             # The answer has begun: its status is sent, and cut off it would look like a broken line.
             _LOG.exception("the model failed")
