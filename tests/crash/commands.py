@@ -44,6 +44,7 @@ class Command:
     arguments: tuple[str, ...]
     made_by: tuple[str, ...] = ()
     indexes: bool = True
+    swaps: bool = False  # a folder for another, in two renames: for a moment neither has the name
     done_already: tuple[int, ...] = ()  # exit codes that say so: what was asked for is the case
 
     def main(self, root: Path) -> Callable[[], int | None]:
@@ -100,6 +101,20 @@ COMMANDS = {
             made_by=("shards of talks",),
         ),
         Command(
+            name="an export, written",
+            module="crash.replaced_export",
+            arguments=("{root}/out/export", "before"),
+            indexes=False,
+        ),
+        Command(
+            name="an export, replaced",
+            module="crash.replaced_export",
+            arguments=("{root}/out/export", "after"),
+            made_by=("an export, written",),
+            indexes=False,
+            swaps=True,
+        ),
+        Command(
             name="runs trash",
             module="train.runs.__main__",
             arguments=("trash", "run"),
@@ -152,6 +167,7 @@ COMMANDS = {
             ),
             made_by=("shards", "shards of talks", "pack", "train", "export of weights"),
             indexes=False,
+            swaps=True,
         ),
     )
 }
@@ -165,19 +181,25 @@ def preload(names: list[str]) -> None:
         importlib.import_module(module)
 
 
-def make_root(command: Command, folder: Path) -> Path:
-    """The root that a command finds."""
-    folder.mkdir(parents=True)
-    asked_of_a_child(lambda: _begin(folder))
-    for name in command.made_by:
-        if name == "no db":
-            (folder / "manifests/tokens.db").unlink()
-        elif name == "a run":
-            asked_of_a_child(lambda: _write_run(folder))
-        else:
-            ended = attempt(COMMANDS[name].main(folder), folder)
-            assert ended.code == 0, ended.said
-    return folder
+def make_root(made_by: tuple[str, ...], folder: Path) -> Path:
+    """The root that a command finds, in `folder` with those it was made from: what is there already is taken."""
+    root = folder / (", ".join(made_by) or "nothing")
+    if root.exists():
+        return root
+    if not made_by:
+        root.mkdir(parents=True)
+        asked_of_a_child(lambda: _begin(root))
+        return root
+    *before, last = made_by
+    copy_of(make_root(tuple(before), folder), root)
+    if last == "no db":
+        (root / "manifests/tokens.db").unlink()
+    elif last == "a run":
+        asked_of_a_child(lambda: _write_run(root))
+    else:
+        ended = attempt(COMMANDS[last].main(root), root)
+        assert ended.code == 0, ended.said
+    return root
 
 
 def copy_of(root: Path, folder: Path) -> Path:

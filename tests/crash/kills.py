@@ -23,7 +23,7 @@ if __name__ == "__main__":
 from crash import hub_apart, sabotage
 from crash.commands import COMMANDS, Command, copy_of, make_root, preload
 from crash.mortal import Ended, Strike, asked_of_a_child, attempt, attempt_as_typed
-from crash.published import differences, exported, published, temps
+from crash.published import CLAIM, differences, exported, published, temps
 
 KINDS = ("moment", "step", "change")  # and "as typed": the real command line, at a moment or a step
 # Threads that libraries start as they are imported: both allocators mend themselves in a fork, the third tidies up.
@@ -54,8 +54,8 @@ class Undisturbed:
     """A command's root before, and what a run that nobody disturbs makes of it."""
 
     def __init__(self, command: Command, folder: Path) -> None:
-        self.command = command
-        self.before = make_root(command, folder / "before")
+        self.command, self.folder = command, folder
+        self.before = make_root(command.made_by, folder.parent / "made by")
         self.was = published(self.before)
         self._seconds_as_typed: float | None = None
         first, second = (copy_of(self.before, folder / name) for name in ("first", "second"))
@@ -83,7 +83,7 @@ class Undisturbed:
         if kind != "as typed":
             return self.seconds
         if self._seconds_as_typed is None:
-            root = copy_of(self.before, self.before.with_name("as-typed"))
+            root = copy_of(self.before, self.folder / "as typed")
             self._seconds_as_typed = self.attempt(kind, root).wall_s
             assert not differences(self.told(root), self.wanted), "a fork and the command line do not do the same"
         return self._seconds_as_typed
@@ -91,7 +91,8 @@ class Undisturbed:
     def broken(self, root: Path) -> list[str]:
         """Published files that are neither what they were nor what they shall be. One that is neither may pass by."""
         found = published(root)
-        return [
+        gone = set() if self.command.swaps else ({*self.was} & {*self.wanted}) - {*found}
+        return [f"{name}: gone" for name in gone] + [
             f"{name}: neither as before nor as after"
             for name in {*self.was, *self.wanted} & {*found}
             if not _is_on_its_way(found[name], self.was.get(name), self.wanted.get(name))
@@ -99,8 +100,8 @@ class Undisturbed:
 
 
 def _is_on_its_way(value: Any, before: Any, after: Any) -> bool:
-    """A file is the one or the other; a ledger has the first steps of the one it will be."""
-    return value in (before, after) or (isinstance(value, list) and value == (after or before)[: len(value)])
+    """A file is the one or the other, or claims a folder; a ledger has the first steps of the one it will be."""
+    return value in (before, after, CLAIM) or (isinstance(value, list) and value == (after or before)[: len(value)])
 
 
 def kill(undisturbed: Undisturbed, kind: str, n_kills: int, rng: random.Random, folder: Path) -> Told:

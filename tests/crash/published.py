@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from dataprep import manifest
+from dataprep.foreign_folder import RECORD
 from dataprep.ledger import TRASH_RECEIPT, read_journal, steps_with_weights
 from dataprep.paths import CHECKPOINTS, JOURNAL, Paths
 from train.step_folders import list_checkpoints
 
-_LOCKS = {".tokens.lock", ".pack.lock", ".runs.lock", ".lock"}
+CLAIM = "an export says that it is under way"
+_LOCKS = {".quern-export.lock", ".tokens.lock", ".pack.lock", ".runs.lock", ".lock"}
 _BY_ATTEMPT = {("ancestor_rows",), ("seen_tokens",)}  # told by the view `seen`, which adds them up
 _SEEN = "SELECT run, source, shard, tokens_seen FROM seen ORDER BY ALL"
 _TIMES = "started_at|ended_at|trashed_at|attempt|seconds|tokens_per_s|mfu|vram_allocated|vram_reserved"
@@ -82,4 +84,6 @@ def _told(file: Path) -> Any:
         return [[step.get(key) for key in _OF_A_STEP] for step in steps]
     if file.name == TRASH_RECEIPT:
         return {key: value for key, value in json.loads(file.read_bytes()).items() if not key.endswith("_at")}
+    if file.name == RECORD and not json.loads(file.read_bytes())["complete"]:
+        return CLAIM
     return hashlib.sha256(file.read_bytes()).hexdigest()

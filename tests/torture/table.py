@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 COUNTS = ("tries", "survived", "reported", "lost")
-_FAULT_WIDTH, _COUNT_WIDTH = 56, 8
+_FAULT_WIDTH, _COUNT_WIDTH = 68, 8
 
 
 @dataclass(frozen=True, kw_only=True)
