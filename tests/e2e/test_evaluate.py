@@ -164,7 +164,9 @@ def test_core_without_the_items_in_the_plans_is_told_or_how_to_know_it(
         bundle_sha256=bundle.sha256,
         n=13,
         tokens=1,
-        tasks=tuple(TaskCount(task=task.label, items=len(task.items), not_judged=0, wording=0) for task in bundle.tasks),
+        tasks=tuple(
+            TaskCount(task=task.label, items=len(task.items), not_judged=0, wording=0) for task in bundle.tasks
+        ),
         found=tuple(
             FoundItem(task=task, item=item, n_grams=1, n_matched=1, documents=())
             for task, items in out.items()
