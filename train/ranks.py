@@ -158,9 +158,7 @@ def answer_once(device_name: str) -> None:
     dist.destroy_process_group()
 
 
-def _join_group(
-    device: torch.device, world_size: int, timeout: timedelta = timedelta(minutes=RANK_TIMEOUT_MINUTES)
-) -> None:
+def _join_group(device: torch.device, world_size: int, timeout: timedelta = _TIMEOUT) -> None:
     """Make the process group, and prove that a sum comes back. Ends the process where it does not."""
     later_s = _STAGGER_S * int(os.environ.get("LOCAL_RANK", "0"))
     try:
