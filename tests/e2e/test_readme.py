@@ -28,6 +28,8 @@ def block(marker: str) -> str:
 def shape(text: str) -> list[str]:
     """The text without what differs between machines, Python versions and runs: numbers, hashes, free text."""
     text = re.sub(r"(?s)(sample|user): .*?(?=\n(finished|nothing|stopped))", "sample: …", text)
+    text = re.sub(r"(?s)( -m train\.chat [^\n]*\n).*?(?=\n\$ |\Z)", r"\1…", text)
+    text = re.sub(r"(?m)^(facts step .*? right at temperature 0).*$", r"\1", text)  # and which are new
     text = re.sub(r"(?m)^step .*$(\n…)?", "step", text)  # how many step lines there are depends on speed
     text = re.sub(r"─+", "─", re.sub(r"[0-9a-f]{12}…", "#…", text))
     text = re.sub(r"[\d][\d,.]*(e-\d)?(?: [kMG]?B| bytes|[KMB]\b)?", "#", text)
