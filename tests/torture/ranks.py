@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 from conftest import byte_ranks, run_in, sentences, write_source
 from rank_faults import NOTHING, Ended, by_hand, by_torchrun, differences, stopped_ranks
+from torture.table import Line
 from training import settle
 
 from dataprep import pack, shards
 from dataprep.paths import Paths
 from dataprep.vocab_store import publish_vocab
-from torture.table import Line
 
 GONE, SILENT = "another rank is gone", "has not answered for as long as --rank-timeout allows"
 IN_SECONDS = 90.0  # torchrun waits 30 s for a rank that is stopped before it kills it
