@@ -6,7 +6,6 @@ Holds: memory, open files and threads are those of the beginning; a journal grow
 Run: make torture ONLY=long
 """
 
-import glob
 import json
 import os
 import re
@@ -18,16 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import byte_ranks, run_in, sentences, write_source
+from torture.mixture import packed
 from torture.table import Line
 from training import FLAGS, REPOSITORY, journal_of, settle
 
-from dataprep import pack, shards
-from dataprep.paths import Paths
-from dataprep.vocab_store import publish_vocab
-
 STEPS, JOURNAL_STEPS = 2_000, (250_000, 1_000_000)
-LIBRARY = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 BUILD = """
 import resource, sys, time
 from dataprep import manifest
@@ -40,13 +35,13 @@ print(time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxr
 
 def torture(work: Path, *, kills: int) -> Iterable[Line]:  # noqa: ARG001 -- every promise once, whatever is killed
     """Every promise once."""
-    root = _packed(work / "root")
+    root = packed(work / "root", documents=(700, 900))
     with pytest.MonkeyPatch.context() as patch:
         settle(patch, root)
         yield _line(f"{STEPS:,} steps, judged, asked and saved: memory, files, threads", _flat(root))
         yield _line("a journal of 1,000,000 steps: tokens.db and ls", _linear(work / "replayed", patch))
         settle(patch, root)
-        if glob.glob(LIBRARY):
+        if LIBRARY:
             yield _line("the clock jumps 30 days back and 3 years on in a run", _jumps(root))
         else:
             yield Line(
@@ -123,7 +118,7 @@ def _write_journal(file: Path, n_steps: int) -> int:
 def _jumps(root: Path) -> Iterator[str]:
     """By libfaketime: the time of day of the whole process, while the monotonic clock goes on as it does."""
     clock = root / "clock"
-    faked = {"LD_PRELOAD": glob.glob(LIBRARY)[0], "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
+    faked = {"LD_PRELOAD": str(LIBRARY), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
     faked |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
     flags = [*FLAGS, "--run", "jumping", "--batch-tokens", "128", "--checkpoint-every", "40", "--max-hours", "2"]
     for tokens, offsets in ((51_200, ("+0", "-30d")), (102_400, ("+3y", "-1y"))):
@@ -172,16 +167,3 @@ def _line(fault: str, troubles: Iterable[str]) -> Line:
     for trouble in found:
         print(f"{fault}: {trouble}", file=sys.stderr, flush=True)
     return Line(fault=fault, tries=1, survived=int(not found), reported=0, lost=int(bool(found)))
-
-
-def _packed(root: Path) -> Path:
-    """A mixture for two thousand steps of two rows."""
-    write_source(root, "alpha", [sentences(f"alpha{i}", 700) for i in range(4)])
-    write_source(root, "beta", [sentences(f"beta{i}", 900) for i in range(2)])
-    publish_vocab(Paths(root=root), "tiny-bpe", byte_ranks(), origin="made by the tests")
-    for source, n in (("alpha", "3"), ("beta", "1")):
-        asked = ["--source", source, "--n", n, "--catalogue", str(root / "my.toml"), "--tokenizer", "tiny-bpe"]
-        assert run_in(root, shards.main, *asked) == 0
-    asked = ["--mix", "70:30", "--sources", "alpha,beta", "--name", "mix", "--seq-len", "64", "--seed", "1"]
-    assert run_in(root, pack.main, *asked) == 0
-    return root

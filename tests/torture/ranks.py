@@ -1,8 +1,8 @@
 """Ranks: one of them is killed, stands still, has no room left or holds other data; each time, the same command again.
 
 In:  nothing but the tests' own small mixture. Out: a line per fault.
-Holds: a try is survived where the run ended with our three lines in time, nothing was left running, and the same command
-       came to the rows, losses, weights and moments of an undisturbed run, bit for bit.
+Holds: a try is survived where the run ended with our three lines in time, nothing was left running, and the same
+       command came to the rows, losses, weights and moments of an undisturbed run, bit for bit.
 Run: make torture ONLY=ranks
 """
 
@@ -17,14 +17,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import byte_ranks, run_in, sentences, write_source
 from rank_faults import NOTHING, Ended, by_hand, by_torchrun, differences, stopped_ranks
+from torture.mixture import pack_mix, packed
 from torture.table import Line
 from training import settle
-
-from dataprep import pack, shards
-from dataprep.paths import Paths
-from dataprep.vocab_store import publish_vocab
 
 GONE, SILENT = "another rank is gone", "has not answered for as long as --rank-timeout allows"
 IN_SECONDS = 90.0  # torchrun waits 30 s for a rank that is stopped before it kills it
@@ -41,9 +37,9 @@ KILLED: dict[str, tuple[tuple[str, str, str, str], str, int]] = {
 }
 
 
-def torture(work: Path, *, kills: int) -> Iterable[Line]:
-    """Every fault once, however many kills are asked for: each costs half a minute."""
-    root = _packed(work)
+def torture(work: Path, *, kills: int) -> Iterable[Line]:  # noqa: ARG001 -- each fault costs half a minute
+    """Every fault once, however many kills are asked for."""
+    root = packed(work / "root", documents=(120, 160))
     with pytest.MonkeyPatch.context() as patch:
         settle(patch, root)
         for n in (2, 3):
@@ -98,7 +94,7 @@ def _refused(root: Path, work: Path) -> Iterator[Line]:
     shutil.copytree(root, other)
     for file in ("recipes/mix.toml", "plans/mix.parquet"):
         (other / "manifests" / file).unlink()
-    _pack(other, "60:40")
+    pack_mix(other, "60:40")
     ended = by_hand("refused", each={1: {"DATAPREP_ROOT": str(other)}})
     yield _line("another recipe on the second rank's disk", _ended_well(ended, "another recipe_sha256"), reported=True)
 
@@ -135,21 +131,3 @@ def _line(fault: str, troubles: Iterable[str], *, reported: bool = False) -> Lin
     return Line(
         fault=fault, tries=1, survived=int(well and not reported), reported=int(well and reported), lost=int(not well)
     )
-
-
-def _packed(work: Path) -> Path:
-    """The tests' mixture of two small sources, by the real verbs."""
-    root = work / "root"
-    write_source(root, "alpha", [sentences(f"alpha{i}", 120) for i in range(4)])
-    write_source(root, "beta", [sentences(f"beta{i}", 160) for i in range(2)])
-    publish_vocab(Paths(root=root), "tiny-bpe", byte_ranks(), origin="made by the tests")
-    for source, n in (("alpha", "3"), ("beta", "1")):
-        asked = ["--source", source, "--n", n, "--catalogue", str(root / "my.toml"), "--tokenizer", "tiny-bpe"]
-        assert run_in(root, shards.main, *asked) == 0
-    _pack(root, "70:30")
-    return root
-
-
-def _pack(root: Path, mix: str) -> None:
-    asked = ["--mix", mix, "--sources", "alpha,beta", "--name", "mix", "--seq-len", "64", "--seed", "1"]
-    assert run_in(root, pack.main, *asked) == 0
