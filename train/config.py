@@ -60,6 +60,7 @@ class TrainConfig:
     track: str | None
     # where
     device: str | None
+    rank_timeout: float
     compile: bool
     print_row_hash: bool
     verify: str
@@ -126,6 +127,8 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     add("--schedule", choices=SCHEDULES, help="how the rate falls, as a function of tokens (default: by --stage)")
     add("--learning-rate", type=rate, metavar="RATE", help="peak rate (default: the model's, by --stage)")
     add("--device", choices=("cpu", "cuda"), help="(default: cuda where there is one)")
+    timeout_help = "how long ranks wait for one that is silent (default: 10)"
+    add("--rank-timeout", type=positive, default=10.0, metavar="MINUTES", help=timeout_help)
     compile_help = "torch.compile on a GPU (default: yes; eager with a note where it fails)"
     add("--compile", action=argparse.BooleanOptionalAction, default=True, help=compile_help)
 

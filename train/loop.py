@@ -9,6 +9,7 @@ python train/main.py --manifest --model tiny     torchrun --standalone --nproc_p
 import contextlib
 import math
 import time
+from datetime import timedelta
 from functools import partial
 from typing import NoReturn
 
@@ -17,8 +18,9 @@ from torch import nn
 
 from dataprep.errors import DataError, EnvironmentProblem
 from dataprep.ledger import Record, rows_in_weights
-from train.beginning import Parent, find_checkpoint, find_parent
-from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_moments, load_weights
+from train.agreement import refuse_difference, what_is_trained
+from train.beginning import Parent, begin_with, find_checkpoint, find_parent
+from train.checkpoint import Cursor, clear_the_way
 from train.config import TrainConfig
 from train.ending import NEXT, end_again, has_ended, resume_command
 from train.gradients import accumulate_gradients, among_ranks
@@ -34,7 +36,7 @@ from train.optim import GRAD_NORM_LIMIT, learning_rate, make_optimizer, set_lear
 from train.prefetch import RowsAhead
 from train.prepare import Job, open_job
 from train.progress import StepLines, header
-from train.ranks import Ranks, joined
+from train.ranks import Ranks, joined, telling_of_lost_peers
 from train.records import checkpoint_record, end_record, speed, start_record, step_record
 from train.room import check_room
 from train.row_hash import print_row_hash
@@ -44,8 +46,10 @@ from train.tracking import Tracker, open_tracker
 
 def train(config: TrainConfig) -> int:
     """Train the plan from where the run stands to its end, to --tokens, or to a signal. Every rank runs this."""
-    with outliving_the_terminal(), joined(config.device) as ranks:
+    with outliving_the_terminal(), joined(config.device, timeout=timedelta(minutes=config.rank_timeout)) as ranks:
         job = ranks.agree(lambda: open_job(config, world_size=ranks.world_size))
+        told = ranks.gather(what_is_trained(job))
+        ranks.agree(lambda: refuse_difference(told))
         if config.print_row_hash:
             return print_row_hash(job, ranks)
         ranks.agree(lambda: job.check_sound() if ranks.is_first_here else None)
@@ -85,13 +89,7 @@ class Attempt:
         self.model = model.to(ranks.device)
         self.n_parameters = sum(weight.numel() for weight in self.model.parameters())
         self.optimizer = ranks.agree(lambda: make_optimizer(self.model, job.settings.optimizer))
-        if self.resumed:
-            load_checkpoint(self.resumed, self.model, self.optimizer)
-        elif parent:
-            assert parent.checkpoint, "a run without a checkpoint of its own begins with its parent's"
-            load_weights(parent.checkpoint, self.model)
-            if parent.optimizer_kept:
-                load_moments(parent.checkpoint, self.optimizer)
+        ranks.agree(lambda: begin_with(self.resumed, parent, self.model, self.optimizer))
         self.keeper = Keeper(job, ranks, journal, self.cursor)
         self.judge = Judge(job, ranks, journal, self.model, self.cursor, has_parent=parent is not None)
 
@@ -108,7 +106,7 @@ class Attempt:
         self._begin()
         status = "failed"
         try:
-            with listening() as stop:
+            with listening() as stop, telling_of_lost_peers():
                 interrupted = self._train_rows(stop)
                 self._save()
                 self.keeper.finish()
