@@ -19,12 +19,13 @@ import pyarrow.parquet as pq
 from dataprep import layouts, row_faults, turns
 from dataprep.chat import Message
 from dataprep.errors import DataError
-from dataprep.row_faults import LONGEST_LINE_BYTES, Fault
+from dataprep.row_faults import Fault
 from dataprep.row_groups import check_row_groups
 from dataprep.sources import LAYOUTS
 from dataprep.turns import Script
 
 BATCH_ROWS = 1024
+_JSONL_BLOCK_BYTES = 64 << 20  # a line of text may be as long, or a little longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,8 @@ def read_batches(file: Path, columns: Sequence[str], layout: str) -> Iterator[Ba
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's word, not the file's content
-        fault = row_faults.find_in_lines(file, columns[0]) if file.suffix == ".jsonl" and layout == "text" else None
+        of_texts = file.suffix == ".jsonl" and layout == "text"
+        fault = row_faults.find_in_lines(file, columns[0], _JSONL_BLOCK_BYTES) if of_texts else None
         why = str(error).splitlines()[0][:160]
         raise _bad_row(file, fault) if fault else _unreadable(file, f"{why} (after row {n_documents:,})") from None
     if n_documents == 0:
@@ -124,7 +126,7 @@ def _json_texts(file: Path, column: str) -> Iterator[Sequence[Any]]:
     # The type is given, not guessed: a column of dates would come back as other text.
     schema = pa.schema([(column, pa.string())])
     parse = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    reader = pj.open_json(file, read_options=pj.ReadOptions(block_size=LONGEST_LINE_BYTES), parse_options=parse)
+    reader = pj.open_json(file, read_options=pj.ReadOptions(block_size=_JSONL_BLOCK_BYTES), parse_options=parse)
     for batch in reader:
         texts = batch.column(column)
         for start in range(0, len(texts), BATCH_ROWS):

@@ -1,8 +1,8 @@
-"""Row faults: which row of a shard's file cannot be read, and why, found the slow and plain way.
+r"""Row faults: which row of a shard's file cannot be read, and why, found the slow and plain way.
 
 In:  values that could not be made documents, or a JSONL file that Arrow refused. Out: the first bad row, and its fault.
 Holds: it runs only after the fast path failed, so what is whole costs nothing.
-       lines '{"text": "a"}' and '{"text": "\\ud800"}'  →  row 1 (line 2), "half a surrogate pair"
+       lines '{"text": "a"}' and '{"text": "\ud800"}'  →  row 1 (line 2), "half a surrogate pair"
 """
 
 import json
@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-LONGEST_LINE_BYTES = 64 << 20  # more may pass, twice as much never does
 _SURROGATE = "half of a surrogate pair, \\ud800 to \\udfff, which is no character"
 
 
@@ -33,16 +32,19 @@ def find_in_values(columns: Sequence[Any], first_row: int, read: Callable[[Seque
     return None
 
 
-def find_in_lines(file: Path, column: str) -> Fault | None:
-    """The first line of a JSONL file of texts that holds none; None where every line does."""
-    row = 0
+def find_in_lines(file: Path, column: str, block_bytes: int) -> Fault | None:
+    """The first line of a JSONL file of texts that holds none, else the first that is longer than a block."""
+    row, long = 0, None
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
+                where = f"row {row:,} (line {number:,})"
                 if why := _why(line, column, is_first=number == 1):
-                    return Fault(f"row {row:,} (line {number:,})", why)
+                    return Fault(where, why)
+                if len(line) > block_bytes and long is None:
+                    long = Fault(where, f"a line of {len(line):,} bytes; {block_bytes:,} can always be read")
                 row += 1
-    return None
+    return long
 
 
 def read_object(line: bytes, *, is_first: bool) -> dict[str, Any] | str:
@@ -55,8 +57,6 @@ def read_object(line: bytes, *, is_first: bool) -> dict[str, Any] | str:
 
 
 def _why(line: bytes, column: str, *, is_first: bool) -> str | None:
-    if len(line) > 2 * LONGEST_LINE_BYTES:
-        return f"a line of {len(line):,} bytes; up to {LONGEST_LINE_BYTES:,} can be read"
     found = read_object(line, is_first=is_first)
     if isinstance(found, str):
         return found
