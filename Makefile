@@ -6,7 +6,7 @@ TOKENIZER ?= gpt2
 OPTIONS   := $(if $(CATALOGUE),--catalogue "$(CATALOGUE)") $(if $(WORKERS),--workers $(WORKERS)) $(if $(VOCAB_FILE),--vocab-file "$(VOCAB_FILE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo shards verify test lint types tests bench readme clean
+.PHONY: help install demo shards verify test lint types tests torture bench readme clean
 
 help: ## this page
 	@echo "Quern mills text into exact token budgets and trains on nothing but those tokens."
@@ -50,6 +50,9 @@ types: .venv/.tested
 
 tests: .venv/.tested
 	$(PY) -m pytest
+
+torture: .venv/.tested ## [KILLS=1000] [ONLY=kills,disk]: real faults, one table; exit 1 if anything is lost
+	$(PY) tests/torture/run.py $(if $(KILLS),--kills $(KILLS)) $(if $(ONLY),--only "$(ONLY)")
 
 bench: install ## [ONLY=encode|load|pack|start] [SIZE=250M] [TEXT=folder] [ROUNDS=3]: ours beside the peers, docs/benchmarks.md
 	$(PY) tests/bench/run.py $(if $(ONLY),--only "$(ONLY)") $(if $(SIZE),--size $(SIZE)) $(if $(TEXT),--text "$(TEXT)") $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -4,16 +4,14 @@ In:  a listing and the files chosen from it. Out: the record, and back.
 Holds: with it a query can tell a shard that is missing from one that was never asked for.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dataprep.errors import DataError
 from dataprep.listing import ListedFile, Listing
 from dataprep.paths import Paths
-from dataprep.publish import publish_json
+from dataprep.publish import open_record, publish_record
 from dataprep.sources import make_shards
 
 
@@ -44,7 +42,7 @@ def publish_asked(paths: Paths, listing: Listing, files: Sequence[ListedFile], t
         "tokenizer": tokenizer,
         "asked": [{"shard": f.shard, "split": f.split, "bytes": f.bytes, "sha256": f.sha256} for f in files],
     }
-    publish_json(paths.source_record(source.name), record)
+    publish_record(paths.source_record(source.name), record)
 
 
 def asked_files(paths: Paths) -> list[Path]:
@@ -55,7 +53,7 @@ def asked_files(paths: Paths) -> list[Path]:
 def read_asked(file: Path) -> Asked:
     """One record. Raises DataError when it is damaged."""
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record = open_record(file.read_bytes())
         shards = tuple((shard["shard"], shard["split"]) for shard in record.pop("asked"))
         return Asked(shards=shards, holdout=tuple(record.pop("holdout")), **record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

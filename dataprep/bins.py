@@ -9,7 +9,6 @@ Holds: a bin is opened only when its size and the hash in its receipt are the on
     shard_00000.json  the receipt, published last
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +19,8 @@ import numpy as np
 
 from dataprep.errors import DataError
 from dataprep.paths import Paths
-from dataprep.sources import make_shards
+from dataprep.publish import open_record, read_json
+from dataprep.sources import is_built_in, make_shards
 
 TOKEN = np.dtype("<u2")
 DOCUMENT_END = np.dtype("<u8")
@@ -31,11 +31,12 @@ IMPORTED = "imported"  # the origin of a bin that another tool made: `file` is t
 
 @dataclass(frozen=True, kw_only=True)
 class FileFact:
-    """A published file's name, size and hash."""
+    """A published file's name, size and hash; of a large one, since there is one, its sampled hash too."""
 
     name: str
     bytes: int
     sha256: str
+    sampled_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +115,19 @@ class Receipt:
         return (self.bin, self.docs) if self.loss is None else (self.bin, self.docs, self.loss)
 
     def to_json(self) -> dict[str, Any]:
-        """The receipt as plain values."""
-        return asdict(self)
+        """The receipt as plain values; a fact without a sampled hash says nothing of one."""
+        return _without_unsampled(asdict(self))
+
+
+def _without_unsampled(value: dict[str, Any]) -> dict[str, Any]:
+    said = {key: item for key, item in value.items() if key != "sampled_sha256" or item is not None}
+    return {key: _without_unsampled(item) if isinstance(item, dict) else item for key, item in said.items()}
 
 
 def read_receipt(file: Path) -> Receipt:
     """The receipt at `file`. Raises DataError when it is damaged or of another format."""
     try:
-        value = json.loads(file.read_bytes().decode())
+        value = open_record(file.read_bytes())
         parts = {
             "origin": Origin(columns=tuple(value["origin"].pop("columns")), **value.pop("origin")),
             "file": FileFact(**value.pop("file")),
@@ -139,6 +145,31 @@ def read_receipt(file: Path) -> Receipt:
             wanted=f"a receipt of format {RECEIPT_FORMAT}",
             fix=f"{make_shards(file.parent.name, tokenizer=file.parents[1].name)} makes it again (with your N)",
         ) from None
+
+
+def mending_command(paths: Paths, receipt: Receipt) -> str:
+    """What makes a shard again whose files are not what its receipt says: without its receipt it is not done."""
+    file = paths.bins(receipt.tokenizer.name, receipt.source) / f"{receipt.shard}.json"
+    return f"rm {paths.shown(file)}; {make_again(paths, receipt.source, receipt.tokenizer.name)}"
+
+
+def make_again(paths: Paths, source: str, tokenizer: str) -> str:
+    """The `make shards` that was asked last, with its N if the record of it can still be read."""
+    n_train = _asked_before(paths, source)
+    command = make_shards(source, n=n_train or 1, tokenizer=tokenizer)
+    return command if n_train else f"{command}   # with your N"
+
+
+def fetch_again(paths: Paths, source: str) -> str:
+    """What brings raw files alone that are not here."""
+    catalogue = "" if is_built_in(source) else " --catalogue my.toml"
+    return f"python -m dataprep.fetch --source {source}{catalogue} --n {_asked_before(paths, source) or 1}"
+
+
+def _asked_before(paths: Paths, source: str) -> int:
+    """Train shards asked for by the last `make shards`; 0 where its record cannot be read."""
+    record = read_json(paths.source_record(source)) or {}
+    return sum(shard.get("split") == "train" for shard in record.get("asked", []))
 
 
 def find_receipts(paths: Paths, tokenizer: str = "*", source: str = "*") -> list[Path]:

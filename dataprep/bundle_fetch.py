@@ -16,10 +16,10 @@ from dataprep import urls
 from dataprep.console import Progress
 from dataprep.errors import DataError
 from dataprep.paths import Paths
-from dataprep.publish import adopt, private_folder, publish_json, read_json, sha256_file, sweep
+from dataprep.patience import MayPass
+from dataprep.publish import adopt, private_folder, publish_record, read_json, sha256_file, sweep
 from dataprep.retry import persist
 from dataprep.sources import Source, load_catalogue
-from dataprep.urls import MayPass
 
 _SHOWN_BYTES = 16
 
@@ -49,13 +49,13 @@ def _attempt(source: Source, file: Path, known: str | None, report: Callable[[in
     [url] = source.urls
     with private_folder(file.parent, file.name) as folder:
         part = folder / file.name
-        urls.download(url, part, headers={}, denied=functools.partial(_denied, source), report=report)
+        urls.download(url, part, headers={}, refused=functools.partial(_refused, source), report=report)
         _judge_form(part)
         n_bytes, sha256 = part.stat().st_size, sha256_file(part)
         if known not in {None, sha256}:
             raise _changed(source, file, str(known), sha256)
         adopt(part, file)
-    publish_json(_receipt(file), {"url": url, "bytes": n_bytes, "sha256": sha256})
+    publish_record(_receipt(file), {"url": url, "bytes": n_bytes, "sha256": sha256})
 
 
 def _judge_form(part: Path) -> None:
@@ -104,10 +104,13 @@ def _changed(source: Source, file: Path, known: str, sha256: str) -> DataError:
     )
 
 
-def _denied(source: Source, seen: str) -> DataError:
+def _refused(source: Source, status: int) -> DataError:
+    if status not in urls.DENIED:
+        fix = "correct the address in the catalogue; then the same command again"
+        return DataError(f"{source.urls[0]} cannot be fetched", seen=f"HTTP {status}", wanted="HTTP 200", fix=fix)
     return DataError(
         f"{source.name} needs a login",
-        seen=seen,
+        seen=f"HTTP {status}",
         wanted="HTTP 200 or 206",
         fix='an address that needs none, in a catalogue of your own with kind = "bundle"',
     )

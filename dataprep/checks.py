@@ -4,7 +4,7 @@ In:  the layout and whether to read everything (`full`). Out: findings, PASS or 
 Holds: a check says what it compared and how much of it; without `full`, sizes stand for hashes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,22 +12,34 @@ import numpy as np
 
 from dataprep import manifest
 from dataprep.asked import asked_files, read_asked
-from dataprep.bins import FileFact, Receipt, find_receipts, open_bin, open_document_ends, open_loss, read_receipt
+from dataprep.bins import (
+    FileFact,
+    Receipt,
+    fetch_again,
+    find_receipts,
+    make_again,
+    mending_command,
+    open_bin,
+    open_document_ends,
+    open_loss,
+    read_receipt,
+)
 from dataprep.errors import QuernError
 from dataprep.paths import Paths
 from dataprep.publish import read_json, sha256_file
 from dataprep.sql import ask
 from dataprep.supply import check_tokenizer, held_tokenizers
-from dataprep.vocab_store import load_vocab
+from dataprep.vocab_store import check_record, load_vocab
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One invariant: its name, what was compared, and everything that was wrong."""
+    """One invariant: its name, what was compared, everything that was wrong, and the commands that mend it."""
 
     name: str
     compared: str
     faults: tuple[str, ...] = ()
+    fixes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -35,18 +47,20 @@ class Finding:
         return not self.faults
 
 
-def finding(name: str, compared: str, faults: list[str]) -> Finding:
-    """A finding from a list of faults."""
-    return Finding(name=name, compared=compared, faults=tuple(faults))
+def finding(name: str, compared: str, faults: list[str], fixes: Iterable[str] = ()) -> Finding:
+    """A finding from a list of faults; each command once."""
+    return Finding(name=name, compared=compared, faults=tuple(faults), fixes=tuple(dict.fromkeys(fixes)))
 
 
 def check_data(paths: Paths, *, full: bool) -> Iterator[Finding]:
     """Findings about vocabularies, raw files, bins, requests and the database."""
     receipts, unreadable = _receipts(paths)
     yield _vocabularies(paths, [receipt for _, receipt in receipts])
-    yield finding("receipts can be read", f"{len(receipts) + len(unreadable):,} receipts", unreadable)
-    yield _raw_files(paths, full=full)
-    yield _bin_files(receipts, full=full)
+    shown = [f"{paths.shown(file)}: {error.seen}" for file, error in unreadable]
+    again = [make_again(paths, file.parent.name, file.parent.parent.name) for file, _ in unreadable]
+    yield finding("receipts can be read", f"{len(receipts) + len(unreadable):,} receipts", shown, again)
+    yield _raw_files(paths, [receipt for _, receipt in receipts], full=full)
+    yield _bin_files(paths, receipts, full=full)
     yield _document_ends(receipts)
     if full:
         yield _end_tokens(paths, receipts)
@@ -55,53 +69,68 @@ def check_data(paths: Paths, *, full: bool) -> Iterator[Finding]:
     yield _database(paths, [receipt for _, receipt in receipts])
 
 
-def _receipts(paths: Paths) -> tuple[list[tuple[Path, Receipt]], list[str]]:
+def _receipts(paths: Paths) -> tuple[list[tuple[Path, Receipt]], list[tuple[Path, QuernError]]]:
     receipts, unreadable = [], []
     for file in find_receipts(paths):
         try:
             receipts.append((file.parent, read_receipt(file)))
         except QuernError as error:
-            unreadable.append(f"{paths.shown(file)}: {error.seen}")
+            unreadable.append((file, error))
     return receipts, unreadable
 
 
 def _vocabularies(paths: Paths, receipts: list[Receipt]) -> Finding:
-    faults = []
+    faults, fixes = [], []
     for name in held_tokenizers(paths):
         try:
+            check_record(paths, name)
             vocab = load_vocab(paths, name)
             for receipt in receipts:
                 if receipt.tokenizer.name == name:
                     check_tokenizer(receipt, vocab)
         except QuernError as error:
             faults.append(f"{name}: {error.what}")
-    return finding("bins carry their vocabulary's fingerprint", f"{len(receipts):,} bins", faults)
+            fixes.append(error.fix)
+    return finding("bins carry their vocabulary's fingerprint", f"{len(receipts):,} bins", faults, fixes)
 
 
-def _raw_files(paths: Paths, *, full: bool) -> Finding:
-    faults, n_files = [], 0
+def _raw_files(paths: Paths, receipts: list[Receipt], *, full: bool) -> Finding:
+    """Fetched files have receipts of their own; built ones are what their bins were made from."""
+    faults, fixes, n_files = [], [], 0
+    built = {(receipt.source, receipt.file) for receipt in receipts if receipt.origin.kind == "python"}
+    for source, fact in sorted(built, key=lambda item: (item[0], item[1].name)):
+        raw = paths.raw(source) / fact.name
+        found = file_faults(paths.shown(raw), raw, fact, full=full) if raw.exists() else []
+        faults, fixes, n_files = faults + found, fixes + [_fetch_again(paths, raw)] * len(found), n_files + 1
     for file in sorted((paths.data / "raw").glob("*/*.json")):
         if file.name == "listing.json":
             continue
         raw, n_files, value = file.with_suffix(""), n_files + 1, read_json(file) or {}
+        found: list[str] = []
         if not {"bytes", "sha256"} <= value.keys():
-            faults.append(f"{paths.shown(file)} is no receipt")
-            continue
-        if raw.exists():  # a raw file may be deleted once its bin is made; the bin's receipt keeps its hash
+            found = [f"{paths.shown(file)} is no receipt, or not as it was written"]
+        elif raw.exists():  # a raw file may be deleted once its bin is made; the bin's receipt keeps its hash
             fact = FileFact(name=raw.name, bytes=value["bytes"], sha256=value["sha256"])
-            faults += file_faults(paths.shown(raw), raw, fact, full=full)
-    return finding("raw files are as fetched", f"{n_files:,} files, {_how(full=full)}", faults)
+            found = file_faults(paths.shown(raw), raw, fact, full=full)
+        faults, fixes = faults + found, fixes + [_fetch_again(paths, raw)] * len(found)
+    return finding("raw files are as fetched", f"{n_files:,} files, {_how(full=full)}", faults, fixes)
 
 
-def _bin_files(receipts: list[tuple[Path, Receipt]], *, full: bool) -> Finding:
-    faults = []
+def _fetch_again(paths: Paths, raw: Path) -> str:
+    """A raw file without a receipt is recognised by its hash, or fetched (built) again."""
+    names = f"{paths.shown(raw)} {paths.shown(raw.with_name(raw.name + '.json'))}"
+    return f"rm -f {names}; {fetch_again(paths, raw.parent.name)}"
+
+
+def _bin_files(paths: Paths, receipts: list[tuple[Path, Receipt]], *, full: bool) -> Finding:
+    faults, fixes = [], []
     for folder, receipt in receipts:
         for fact in receipt.files:
-            faults += file_faults(f"{receipt.source}/{fact.name}", folder / fact.name, fact, full=full)
+            found = file_faults(f"{receipt.source}/{fact.name}", folder / fact.name, fact, full=full)
+            faults, fixes = faults + found, fixes + [mending_command(paths, receipt)] * len(found)
     n_tokens = sum(receipt.tokens for _, receipt in receipts)
-    return finding(
-        "tokens = bin bytes / 2", f"{n_tokens:,} tokens in {len(receipts):,} bins, {_how(full=full)}", faults
-    )
+    compared = f"{n_tokens:,} tokens in {len(receipts):,} bins, {_how(full=full)}"
+    return finding("tokens = bin bytes / 2", compared, faults, fixes)
 
 
 def _document_ends(receipts: list[tuple[Path, Receipt]]) -> Finding:
@@ -172,19 +201,21 @@ def _count_learned(learned: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
 
 
 def _nothing_missing(paths: Paths) -> Finding:
-    faults, n_asked = [], 0
+    faults, fixes, n_asked = [], [], 0
     for file in asked_files(paths):
         try:
             asked = read_asked(file)
         except QuernError as error:
             faults.append(f"{file.stem}: {error.what}")
+            fixes.append(error.fix)
             continue
         folder = paths.bins(asked.tokenizer, asked.source)
         n_asked += len(asked.shards)
         missing = [shard for shard, _ in asked.shards if not (folder / f"{shard}.json").exists()]
         if missing:
             faults.append(f"{asked.source}: {', '.join(missing)}")
-    return finding("every shard asked for is held", f"{n_asked:,} shards", faults)
+            fixes.append(make_again(paths, asked.source, asked.tokenizer))
+    return finding("every shard asked for is held", f"{n_asked:,} shards", faults, fixes)
 
 
 def _database(paths: Paths, receipts: list[Receipt]) -> Finding:
@@ -195,7 +226,8 @@ def _database(paths: Paths, receipts: list[Receipt]) -> Finding:
     sums = "SELECT count(*), coalesce(sum(tokens), 0)::BIGINT, coalesce(sum(documents), 0)::BIGINT FROM shards"
     found = ask(paths, sums)[1][0]
     faults = [] if found == wanted else [f"tokens.db says {found}, receipts say {wanted} (shards, tokens, documents)"]
-    return finding("tokens.db says what the receipts say", f"{wanted[1]:,} tokens", faults)
+    fixes = ["python -m dataprep.index"] * len(faults)
+    return finding("tokens.db says what the receipts say", f"{wanted[1]:,} tokens", faults, fixes)
 
 
 def file_faults(name: str, file: Path, fact: FileFact, *, full: bool) -> list[str]:

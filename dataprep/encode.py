@@ -9,6 +9,7 @@ Run: it is what `python -m dataprep.shards` does with each shard, several at onc
 
 import contextlib
 import random
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from dataprep.assembly import Assembled, close_documents, follow
 from dataprep.bins import DOCUMENT_END, FileFact, Oracle, Origin, Receipt, TokenizerFact
 from dataprep.documents import Batch, count_bytes, read_batches
 from dataprep.errors import DataError
-from dataprep.publish import HashedFile, publish_json, publishing, sha256_file
+from dataprep.publish import HashedFile, publish_record, publishing, sha256_file
 from dataprep.sources import Source, shard_name
 from dataprep.vocab import Vocab
 
@@ -35,16 +36,25 @@ def encode_shard(
     revision: str | None,
     vocab: Vocab,
     folder: Path,
+    fetched_sha256: str | None = None,
     strict: bool = False,
     report: Callable[[int], None] = lambda _text_bytes: None,
 ) -> Receipt:
     """Encode `file` into `folder` and publish its receipt; `report` hears of every batch's text bytes.
 
-    Raises DataError for a file that cannot be read, for any disagreement with the oracle and, where
-    `strict`, for the first conversation that is left out.
+    `fetched_sha256` is what the file was when it was fetched, where it was.
+    Raises DataError for a file that is another one since, for one that cannot be read, for any
+    disagreement with the oracle and, where `strict`, for the first conversation that is left out.
     """
     shard = shard_name(file.name)
     read_from = FileFact(name=file.name, bytes=file.stat().st_size, sha256=sha256_file(file))
+    if fetched_sha256 not in {None, read_from.sha256}:
+        raise DataError(
+            f"{source.name}/{shard} is not the file that was fetched",
+            seen=f"sha256 {read_from.sha256[:12]}…",
+            wanted=f"{str(fetched_sha256)[:12]}…",
+            fix=f"rm {shlex.quote(str(file))}; then the same command again",
+        )
     suffixes = ["bin", "docs", *["loss"] * (source.layout != "text")]
     with contextlib.ExitStack() as published:
         outs = {suffix: published.enter_context(publishing(folder / f"{shard}.{suffix}")) for suffix in suffixes}
@@ -60,7 +70,7 @@ def encode_shard(
         columns=source.columns,
     )
     receipt = bin_writer.receipt(source.name, source.split_of(shard), origin, read_from)
-    publish_json(folder / f"{shard}.json", receipt.to_json())
+    publish_record(folder / f"{shard}.json", receipt.to_json())
     if receipt.loss is None:  # the same file, once read with roles
         (folder / f"{shard}.loss").unlink(missing_ok=True)
     return receipt
@@ -101,7 +111,12 @@ class BinWriter:
         """What was written, as the receipt states it."""
         vocab = self._vocab
         facts = {
-            suffix: FileFact(name=f"{self._shard}.{suffix}", bytes=out.bytes_written, sha256=out.sha256)
+            suffix: FileFact(
+                name=f"{self._shard}.{suffix}",
+                bytes=out.bytes_written,
+                sha256=out.sha256,
+                sampled_sha256=out.sampled_sha256,
+            )
             for suffix, out in self._outs.items()
         }
         return Receipt(

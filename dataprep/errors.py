@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import resource
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,13 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     _leave("", code)
 
 
+def disk_error(error: OSError, path: Path, *, needed_bytes: int | None = None) -> OSError:
+    """`error` with the file it is about, and how many bytes were to fit there: the system says neither."""
+    named = OSError(error.errno, error.strerror or str(error), str(path))
+    named.needed_bytes = needed_bytes  # pyright: ignore[reportAttributeAccessIssue] -- read by _from_os
+    return named
+
+
 def _raise_open_file_limit() -> None:
     """Every mapped shard is an open file, and 1,024 is a usual limit: take what the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -169,11 +177,24 @@ def _from_os(error: OSError) -> EnvironmentProblem:
             wanted="one per shard and a few more",
             fix="ulimit -n 65536 (as root, or in limits.conf); then the same command again",
         )
-    full = error.errno in _OUT_OF_SPACE
     where = error.filename or "a file being written"
+    if error.errno in _OUT_OF_SPACE:
+        return _out_of_space(error, Path(error.filename) if error.filename else Path.cwd())
     return EnvironmentProblem(
         f"could not use {where}",
         seen=os.strerror(error.errno or 0),
-        wanted="free space" if full else "a readable, writable path on a healthy disk",
+        wanted="a readable, writable path on a healthy disk",
         fix=f"df -h {where if error.filename else '.'}; then the same command again",
+    )
+
+
+def _out_of_space(error: OSError, path: Path) -> EnvironmentProblem:
+    """Temps are gone by now, so what is free is what the next try finds."""
+    folder = next(held for held in (path.parent, *path.parent.parents) if held.is_dir())
+    needed = getattr(error, "needed_bytes", None)
+    return EnvironmentProblem(
+        f"no space for {error.filename or 'a file being written'}",
+        seen=f"{os.strerror(error.errno or 0)}; {shutil.disk_usage(folder).free:,} bytes free in {folder}",
+        wanted=f"more than {needed:,} bytes free there" if needed else "free space there",
+        fix=f"df -h {folder}; make space, then the same command again: what is finished is kept",
     )

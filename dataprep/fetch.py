@@ -7,7 +7,6 @@ Run: python -m dataprep.fetch --source fineweb-edu --n 3: three train shards and
 """
 
 from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{source.name}: {len(files):,} shards, {size(sum(file.bytes or 0 for file in files))} listed", flush=True
         )
     outcomes = [_fetch_and_say(listing, file, paths, asked) for file in files]
+    any_gone = True in [outcome.pop("gone") for outcome in outcomes]  # the same listing would name them again
     if asked.json:
         print_json({"source": source.name, "revision": listing.revision, "files": outcomes})
     if gaps := [str(outcome["shard"]) for outcome in outcomes if outcome["reason"]]:
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{len(gaps)} of {len(files)} shards of {source.name} are missing",
             seen="no " + ", ".join(gaps),
             wanted=f"{len(files)} shards",
-            fix=command_for_source(source, n_train),
+            fix=command_for_source(source, n_train) + (" --refresh" if any_gone else ""),
         )
     if not asked.json:
         print_next(make_shards(source.name, n=n_train))
@@ -83,15 +83,16 @@ def _bring_bundle(bundle: Source, paths: Paths, asked: Namespace) -> int:
     return 0
 
 
-def _fetch_and_say(listing: Listing, file: ListedFile, paths: Paths, asked: Namespace) -> Mapping[str, Any]:
+def _fetch_and_say(listing: Listing, file: ListedFile, paths: Paths, asked: Namespace) -> dict[str, Any]:
     held = find_held(listing, file, paths) is not None
     outcome: dict[str, Any] = {"shard": file.shard, "split": file.split, "path": None, "bytes": None, "reason": None}
+    outcome["gone"] = False
     try:
         path = fetch_shard(listing, file, paths, offline=asked.offline, engine=asked.engine)
     except hub.RepositoryError:
         raise  # the other files would say the same
     except DataError as error:
-        outcome["reason"] = f"{error.what}: {error.seen}"
+        outcome |= {"reason": f"{error.what}: {error.seen}", "gone": isinstance(error, hub.GoneError)}
     else:
         outcome |= {"path": paths.shown(path), "bytes": path.stat().st_size}
     if not asked.json:

@@ -78,7 +78,7 @@ def activation_bytes(shape: ModelShape) -> int:
     return shape.n_layers * (2 * norm + copies + attention + mlp) + norm + shape.width * (_BF16 + _FP32)
 
 
-def estimate_checkpoints(parameters: int, *, keep: int) -> Checkpoints:
-    """The newest `keep` stay; the next one is whole before the oldest goes."""
-    one = 3 * parameters * _FP32
+def estimate_checkpoints(parameters: int, *, keep: int, optimizer: str = "adamw") -> Checkpoints:
+    """The newest `keep` stay; the next one is whole before the oldest goes. Of Muon, the least it can be."""
+    one = (3 if optimizer == "adamw" else 2) * parameters * _FP32
     return Checkpoints(one=one, kept=keep, total=(keep + 1) * one)

@@ -2,40 +2,49 @@
 
 In:  a source's repository, revision and patterns. HF_ENDPOINT and HF_TOKEN are read at each call.
 Out: the commit, its files with size and sha256, one downloaded file (unverified: `raw` judges it).
-Holds: the client's global cache is never read; nothing waits for ever; what may pass when tried
-again is raised as MayPass, what will not as DataError.
+Holds: the client's global cache is never read; nothing waits for ever; an answer is believed only
+where it has the shape it should; what may pass when tried again is raised as MayPass, what will not as DataError.
 """
 
 import contextlib
-import functools
-import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from dataprep import hub_client
 from dataprep.errors import DataError, UsageError
+from dataprep.hub_client import counting, prepare_client
+from dataprep.patience import MayPass
 from dataprep.sources import SHARD_SUFFIXES
-from dataprep.urls import MayPass
+from dataprep.urls import DENIED
 
-API_TIMEOUT_S = 30  # the client's listing waits for ever by itself; its downloads wait 10 s per read
 _AGAIN = "then the same command again"
-_DENIED, _PASSING, _SERVER_ERROR = (401, 403), (408, 425, 429), 500
+
+
+_SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+# What the client's own parsing raises where an answer has another shape: it looks at nothing before it reads it.
+_MALFORMED = (ValueError, TypeError, KeyError, AttributeError)
 
 
 class RemoteFile(NamedTuple):
-    """One file of a repository. `sha256` is None for the small ones that are not in large-file storage."""
+    """One file of a repository. The small ones that are not in large-file storage have git's sha1, not a sha256."""
 
     name: str
     bytes: int
     sha256: str | None
+    git_sha1: str | None
 
 
 class RepositoryError(DataError):
     """The whole repository is out of reach: trying its other files is pointless."""
+
+
+class GoneError(DataError):
+    """The listing names a file that the Hub does not hold any more."""
 
 
 def endpoint() -> str:
@@ -49,31 +58,43 @@ def endpoint() -> str:
 def resolve(repo: str, revision: str) -> str:
     """The 40-hex commit that `revision` means now."""
     with _judged(repo, revision):
-        commit = _api().dataset_info(repo, revision=revision, timeout=API_TIMEOUT_S).sha
-    if not commit:
-        raise MayPass(f"{endpoint()} names no commit for {repo}@{revision}")
+        commit = _api().dataset_info(repo, revision=revision, timeout=hub_client.API_TIMEOUT_S).sha
+        if not _SHA1.fullmatch(commit):
+            raise ValueError(f"a commit named {commit!r}")
     return commit
 
 
 def list_files(repo: str, commit: str, patterns: tuple[str, ...]) -> list[RemoteFile]:
     """The repository's parquet and JSONL files whose path matches one of `patterns`."""
     with _judged(repo, commit):
-        entries = list(_api().list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset"))
-    return [
-        _remote_file(entry)
-        for entry in entries
-        if entry.path.endswith(SHARD_SUFFIXES)
-        and hasattr(entry, "size")  # a folder has none
-        and any(fnmatchcase(entry.path, pattern) for pattern in patterns)
-    ]
+        return [
+            _remote_file(entry)
+            for entry in _each_once(_api().list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset"))
+            if entry.path.endswith(SHARD_SUFFIXES)
+            and hasattr(entry, "size")  # a folder has none
+            and any(fnmatchcase(entry.path, pattern) for pattern in patterns)
+        ]
 
 
-def download(repo: str, commit: str, name: str, folder: Path, report: Callable[[int], None]) -> Path:
-    """Fetch one file into `folder` with the hub's client (hf-xet where the file is stored that way)."""
+def _each_once(entries: Iterable[Any]) -> Iterator[Any]:
+    """Each entry of a tree. Its pages name the next one: a server may send us in a circle."""
+    paths = set()
+    for entry in entries:
+        if entry.path in paths:
+            raise MayPass(f"{endpoint()} lists {entry.path!r} twice")
+        paths.add(entry.path)
+        yield entry
+
+
+def download(repo: str, commit: str, name: str, folder: Path, report: Callable[[int], None], *, relist: str) -> Path:
+    """Fetch one file into `folder` with the hub's client (hf-xet where the file is stored that way).
+
+    `relist` is the command that lists the source anew: what helps where the listed commit or file is gone.
+    """
     import huggingface_hub
 
-    _prepare_client()
-    with _judged(repo, commit):
+    prepare_client()
+    with _judged(repo, commit, relist):
         path = huggingface_hub.hf_hub_download(
             repo,
             name,
@@ -82,7 +103,7 @@ def download(repo: str, commit: str, name: str, folder: Path, report: Callable[[
             local_dir=folder,
             cache_dir=folder / ".cache",  # else a bad blob of the user's cache would be copied, unread
             endpoint=endpoint(),
-            tqdm_class=_counting(report),
+            tqdm_class=counting(report),
         )
     return Path(str(path))
 
@@ -100,47 +121,39 @@ def token_header() -> dict[str, str]:
     return {"authorization": f"Bearer {token}"} if token else {}
 
 
+def gone(repo: str, commit: str, name: str, seen: str, relist: str) -> GoneError:
+    """A listed file is not on the Hub any more, or the whole commit is not."""
+    what = f"{repo}@{commit[:12]} does not hold {name or 'the file'}"
+    return GoneError(what, seen=seen, wanted="the file that was listed", fix=f"{relist}; then the same command again")
+
+
 def gated(repo: str, seen: str) -> RepositoryError:
     """What a person is told whose account has not accepted the terms of `repo`."""
     fix = f"accept the terms at {endpoint()}/datasets/{repo}, export HF_TOKEN=hf_…, {_AGAIN}"
     return RepositoryError(f"{repo} is gated", seen=seen, wanted="an account that accepted its terms", fix=fix)
 
 
-@functools.cache
-def _prepare_client() -> None:
-    """Silence the client's own warnings, and give every request a time limit.
-
-    `list_repo_tree` passes timeout=None, which means for ever, and takes no other. The limit goes in
-    by a request hook of a client like the one it would make.
-    """
-    import huggingface_hub
-    from huggingface_hub.utils import logging
-
-    logging.set_verbosity_error()
-    made = huggingface_hub.get_session()
-    hooks = {**made.event_hooks, "request": [*made.event_hooks["request"], _limit_waiting]}
-    kind = type(made)
-    huggingface_hub.set_client_factory(lambda: kind(event_hooks=hooks, follow_redirects=True, timeout=API_TIMEOUT_S))
-
-
-def _limit_waiting(request: Any) -> None:
-    waits = request.extensions.get("timeout") or {}
-    request.extensions["timeout"] = {step: API_TIMEOUT_S if wait is None else wait for step, wait in waits.items()}
-
-
 def _api() -> Any:
     import huggingface_hub
 
-    _prepare_client()
+    prepare_client()
     return huggingface_hub.HfApi(endpoint=endpoint())
 
 
 def _remote_file(entry: Any) -> RemoteFile:
-    return RemoteFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None)
+    """An entry of the tree. ValueError where it is none: what is not known cannot be checked later."""
+    sha256, git_sha1 = entry.lfs.sha256 if entry.lfs else None, None if entry.lfs else entry.blob_id
+    if type(entry.size) is not int or entry.size < 0:
+        raise ValueError(f"{entry.path!r} of {entry.size!r} bytes")
+    if ".." in entry.path.split("/") or entry.path.startswith("/") or not entry.path.isprintable():
+        raise ValueError(f"a file named {entry.path!r}")
+    if not (_SHA256.fullmatch(str(sha256)) or _SHA1.fullmatch(str(git_sha1))):
+        raise ValueError(f"{entry.path!r} with the hash {sha256 or git_sha1!r}")
+    return RemoteFile(entry.path, entry.size, sha256, git_sha1)
 
 
 @contextlib.contextmanager
-def _judged(repo: str, revision: str) -> Iterator[None]:
+def _judged(repo: str, revision: str, relist: str | None = None) -> Iterator[None]:
     """Turn the client's many errors into the two that matter: it may pass, or the user must act."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -150,17 +163,15 @@ def _judged(repo: str, revision: str) -> Iterator[None]:
     except OfflineModeIsEnabled as error:
         raise _offline(repo) from error
     except LocalEntryNotFoundError as error:  # how the client says "no answer, and the cache is empty"
-        if isinstance(error.__cause__, OfflineModeIsEnabled):
-            raise _offline(repo) from error
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise _refusal(repo, revision, error.__cause__) from error
-        raise MayPass(error.__cause__ or error) from error
+        raise _no_answer(repo, revision, error, relist) from error
     except HfHubHTTPError as error:
-        raise _refusal(repo, revision, error) from error
+        raise _refusal(repo, revision, error, relist) from error
     except HFValidationError as error:
         raise _unusable(f"{repo}@{revision} is no name on the Hub", error, "owner/name") from error
-    except (transport_error, json.JSONDecodeError, RuntimeError) as error:  # hf-xet raises RuntimeError
+    except (transport_error, RuntimeError) as error:  # hf-xet raises RuntimeError
         raise MayPass(error) from error
+    except _MALFORMED as error:
+        raise MayPass(f"not an answer of a Hub: {type(error).__name__}: {error}") from error
     except OSError as error:
         # A consistency complaint of the client has no number; a full disk has one and is not the Hub's fault.
         if error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
@@ -168,20 +179,30 @@ def _judged(repo: str, revision: str) -> Iterator[None]:
         raise MayPass(error) from error
 
 
-def _refusal(repo: str, revision: str, error: Any) -> Exception:
+def _no_answer(repo: str, revision: str, error: Any, relist: str | None) -> Exception:
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    if isinstance(error.__cause__, OfflineModeIsEnabled):
+        return _offline(repo)
+    if isinstance(error.__cause__, HfHubHTTPError):
+        return _refusal(repo, revision, error.__cause__, relist)
+    return MayPass(error.__cause__ or error)
+
+
+def _refusal(repo: str, revision: str, error: Any, relist: str | None) -> Exception:
     from huggingface_hub import errors
 
     status = error.response.status_code
     seen = f"HTTP {status}"
-    if status in _PASSING or status >= _SERVER_ERROR:
-        return MayPass(f"{error.response.url.host} answered HTTP {status}")
+    if isinstance(error, errors.RevisionNotFoundError) and relist:  # the listing's own commit was taken back
+        what, wanted = f"{repo} has no commit {revision[:12]} any more", "the commit that was listed"
+        return RepositoryError(what, seen=seen, wanted=wanted, fix=f"{relist}; then the same command again")
     if isinstance(error, errors.RevisionNotFoundError):
         return _unusable(f"{repo} has no revision {revision!r}", seen, "a branch, tag or commit of it")
     if isinstance(error, errors.EntryNotFoundError):
-        fix = f"list it again: --refresh, {_AGAIN}"
-        return DataError(f"{repo}@{revision[:12]} does not hold the file", seen=seen, wanted="the file", fix=fix)
+        return gone(repo, revision, "", seen, relist or "correct its entry in the catalogue")
     if isinstance(error, errors.GatedRepoError) or (
-        status in _DENIED and not isinstance(error, errors.RepositoryNotFoundError)
+        status in DENIED and not isinstance(error, errors.RepositoryNotFoundError)
     ):
         return gated(repo, seen)
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -198,32 +219,3 @@ def _unusable(what: str, seen: object, wanted: str) -> RepositoryError:
 def _offline(repo: str) -> RepositoryError:
     what = f"{repo} cannot be reached"
     return RepositoryError(what, seen="HF_HUB_OFFLINE is set", wanted="the network", fix="unset HF_HUB_OFFLINE")
-
-
-def _counting(report: Callable[[int], None]) -> type:
-    """A progress bar, as the client wants one, that shows nothing and passes the bytes on."""
-
-    class Counting:
-        def __init__(self, *_: object, **__: object) -> None:
-            self.n, self.total = 0, None
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(
-            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-        ) -> None:
-            """Leave nothing behind."""
-
-        def update(self, n_bytes: float | None = 1) -> None:
-            report(int(n_bytes or 0))
-
-        def update_transfer(self, n_bytes: float) -> None:
-            """Compressed bytes on the wire (xet): not the file's bytes, so not counted."""
-
-        def set_postfix_str(self, *_: object, **__: object) -> None:
-            """Show no speed."""
-
-        set_transfer_postfix_str = refresh = close = set_postfix_str
-
-    return Counting

@@ -21,6 +21,7 @@ from dataprep.errors import DataError
 from dataprep.passes import split_passes
 from dataprep.paths import JOURNAL
 from dataprep.publish import read_json
+from dataprep.sealed_lines import split_lines
 
 Record = dict[str, Any]
 TRASH = ".trash"  # runs/.trash/<run>/: what `python -m train.runs trash` took away
@@ -115,9 +116,9 @@ def read_trashed_at(journal: Path) -> str | None:
 
 def read_journal(file: Path) -> Journal:
     """Every whole record of a journal; none if there is no file. Raises DataError naming a damaged line."""
-    *lines, tail = file.read_bytes().split(b"\n") if file.exists() else [b""]
+    lines, torn = split_lines(file.read_bytes() if file.exists() else b"")
     records = tuple(_parse(file, number, line) for number, line in enumerate(lines, 1))
-    return Journal(run=file.parent.name, records=records, torn=tail.decode(errors="replace") or None)
+    return Journal(run=file.parent.name, records=records, torn=torn)
 
 
 def _parse(file: Path, number: int, line: bytes) -> Record:
@@ -131,7 +132,7 @@ def _parse(file: Path, number: int, line: bytes) -> Record:
         raise DataError(
             f"line {number} of the journal of run {file.parent.name!r} is damaged",
             seen=repr(line[:60]),
-            wanted=f"one JSON record a line, with {', '.join(sorted(missing))}",
+            wanted=f"one JSON record a line, unchanged, with {', '.join(sorted(missing))}",
             fix=f"look at it (sed -n {number}p {file}); bring it back from a copy, or train under another --run-name",
         )
     return record

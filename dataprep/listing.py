@@ -14,7 +14,7 @@ from typing import Any
 from dataprep import hub
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
-from dataprep.publish import publish_json, read_json, sweep
+from dataprep.publish import publish_record, read_json, sweep
 from dataprep.retry import persist
 from dataprep.sources import SHARD_SUFFIXES, Source, load_catalogue, make_shards, shard_name
 
@@ -23,13 +23,14 @@ REMOTE_KINDS = ("hub", "url")
 
 @dataclass(frozen=True, kw_only=True)
 class ListedFile:
-    """One shard as its origin lists it. `bytes` and `sha256` are None where the origin does not say."""
+    """One shard as its origin lists it. `bytes` and the hashes are None where the origin does not say."""
 
     shard: str
     split: str
     name: str
     bytes: int | None = None
     sha256: str | None = None
+    git_sha1: str | None = None  # of a small file of the Hub, which has no other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ def _hub_files(source: Source, paths: Paths, *, offline: bool, refresh: bool) ->
                 fix=f"{command_for_source(source)}  (without --offline)",
             )
         known = asked | persist(lambda: _ask_hub(source), f"{source.name} cannot be listed", command_for_source(source))
-        publish_json(record, known)
+        publish_record(record, known)
     return known["commit"], [_listed(source, **file) for file in known["files"]]
 
 
@@ -138,9 +139,17 @@ def _python_files(source: Source) -> list[ListedFile]:
     return [_listed(source, name=name) for name in corpus.list_shards(source.name)]
 
 
-def _listed(source: Source, *, name: str, bytes: int | None = None, sha256: str | None = None) -> ListedFile:  # noqa: A002 -- the unit is the name
+def _listed(
+    source: Source,
+    *,
+    name: str,
+    bytes: int | None = None,  # noqa: A002 -- the unit is the name
+    sha256: str | None = None,
+    git_sha1: str | None = None,
+) -> ListedFile:
     shard = shard_name(name)
-    return ListedFile(shard=shard, split=source.split_of(shard), name=name, bytes=bytes, sha256=sha256)
+    split = source.split_of(shard)
+    return ListedFile(shard=shard, split=split, name=name, bytes=bytes, sha256=sha256, git_sha1=git_sha1)
 
 
 def _check_listing(source: Source, files: Sequence[ListedFile]) -> None:

@@ -10,6 +10,7 @@ it wrote is moved aside too, with a note. So people are told to open the file wi
 
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ from dataprep import harvest
 from dataprep.errors import EnvironmentProblem
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
 from dataprep.publish import adopt, locked, private_folder, sweep
+from dataprep.space import free_bytes
 
 if TYPE_CHECKING:
     import duckdb
 
 _STORAGE = "v1.4.0"  # the oldest that duckdb 1.4 to 2.0 all read; people's shells are 1.5
-_LOCK = ".tokens.lock"
+_LOCK = ".tokens.lock"  # it also holds the hash of what tokens.db was made from
+_TICK_NS = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,41 +40,84 @@ class Rebuilt:
     postponed: str | None
 
 
-def rebuild(paths: Paths) -> Rebuilt:
-    """Derive tokens.db anew and publish it."""
-    import duckdb
-
+def rebuild(paths: Paths, *, unless_current: bool = False) -> Rebuilt:
+    """Derive tokens.db anew and publish it; not where somebody else did while we waited, if told so."""
     paths.manifests.mkdir(parents=True, exist_ok=True)
     lock = paths.manifests / _LOCK
     with locked(lock):
+        if unless_current and not is_stale(paths):
+            return Rebuilt(lines_by_table={}, notes=(), postponed=None)
         sweep(paths.manifests)
         os.utime(lock)
         begun = lock.stat().st_mtime_ns  # by the clock of this file system
+        state = _state(paths)
         harvested = harvest.collect(paths)
         with private_folder(paths.manifests, paths.database.name) as folder:
             fresh = folder / paths.database.name
-            try:
-                _build(fresh, harvested)
-            except duckdb.Error as error:
-                raise _cannot_write(paths, error) from None
+            _build(fresh, harvested, paths)
             os.utime(fresh, ns=(begun, begun))  # what changes from here on makes it stale
+            made_from = f"{fresh.stat().st_ino} {state}"
             postponed = _publish(fresh, paths, harvested.notes)
+            lock.write_text(made_from if postponed is None else "")  # torn or missing, the database counts as stale
     counts = {name: len(lines) for name, lines in harvested.tables.items()}
     return Rebuilt(lines_by_table=counts, notes=tuple(harvested.notes), postponed=postponed)
 
 
+def build_apart(paths: Paths, file: Path) -> None:
+    """Derive the database into a file of the caller's own: where it cannot be published, for whatever reason."""
+    _build(file, harvest.collect(paths), paths)
+
+
+def check_writable(paths: Paths) -> None:
+    """Before a long job: its end would be in vain. Raises EnvironmentProblem."""
+    paths.manifests.mkdir(parents=True, exist_ok=True)
+    if not os.access(paths.manifests, os.W_OK | os.X_OK):  # says no to root too, where the mount is read-only
+        raise EnvironmentProblem(
+            f"{paths.shown(paths.manifests)} cannot be written",
+            seen="a read-only folder",
+            wanted="the place of tokens.db, recipes and plans",
+            fix="export DATAPREP_ROOT=FOLDER that you may write; then the same command again",
+        )
+
+
 def is_stale(paths: Paths) -> bool:
-    """Whether something the database is derived from changed after it was made."""
+    """Whether something the database is derived from changed after it was made.
+
+    Told by what is there, not by its age: a clock that was put back would make new records look old for as long.
+    """
     if not paths.database.exists():
         return True
     if _unsaved_changes(paths.database):
         return True  # somebody's, perhaps over a file that is no longer ours: nobody could open it
-    made = paths.database.stat().st_mtime_ns
-    watched = [SHIPPED_MANIFESTS / "schema.sql", *harvest.watched(paths)]
-    return any(item.stat().st_mtime_ns >= made for item in watched)
+    made, lock = paths.database.stat(), paths.manifests / _LOCK
+    if not lock.exists() or lock.read_text() != f"{made.st_ino} {_state(paths)}":
+        return True
+    # What was written in the very tick of the clock in which we looked may have been written once more since.
+    ages = (item.stat().st_mtime_ns - made.st_mtime_ns for item in _watched(paths))
+    return any(0 <= age < _TICK_NS for age in ages)
 
 
-def _build(file: Path, harvested: harvest.Harvest) -> None:
+def _watched(paths: Paths) -> list[Path]:
+    return [SHIPPED_MANIFESTS / "schema.sql", *harvest.watched(paths)]
+
+
+def _state(paths: Paths) -> str:
+    """A hash of which files and folders there are, which ones they are, and when they were last changed."""
+    found = [(str(item), item.stat()) for item in _watched(paths)]
+    facts = [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _build(file: Path, harvested: harvest.Harvest, paths: Paths) -> None:
+    import duckdb
+
+    try:
+        _fill(file, harvested)
+    except duckdb.Error as error:
+        raise _cannot_write(paths, error, file) from None
+
+
+def _fill(file: Path, harvested: harvest.Harvest) -> None:
     import duckdb
 
     with duckdb.connect(str(file), config={"storage_compatibility_version": _STORAGE}) as connection:
@@ -131,11 +177,13 @@ def _publish(fresh: Path, paths: Paths, notes: list[str]) -> str | None:
     return None
 
 
-def _cannot_write(paths: Paths, error: "duckdb.Error") -> EnvironmentProblem:
+def _cannot_write(paths: Paths, error: "duckdb.Error", fresh: Path) -> EnvironmentProblem:
+    """What was reached of the new file, or the old one's size, is the least that it takes."""
+    reached = max(file.stat().st_size if file.exists() else 0 for file in (fresh, paths.database))
     return EnvironmentProblem(
         f"{paths.shown(paths.database)} could not be built",
         seen=str(error).splitlines()[0],
-        wanted="free space for a new file beside it",
+        wanted=f"more than {reached:,} bytes for a new file beside it, {free_bytes(paths.manifests):,} are free",
         fix=f"df -h {paths.manifests}; then python -m dataprep.index",
     )
 

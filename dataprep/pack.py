@@ -16,13 +16,14 @@ from dataprep.errors import DataError, Parser, UsageError, run
 from dataprep.index import print_notes
 from dataprep.paths import Paths, find_paths
 from dataprep.placing import PlacedRows
-from dataprep.plan import open_plan, publish_plan
+from dataprep.plan import PLAN_BYTES_PER_SEGMENT, open_plan, publish_plan
 from dataprep.planner import decide_plan
 from dataprep.publish import locked, sweep
 from dataprep.recipe import Recipe, RecipeSource, publish_recipe, read_recipe
 from dataprep.request import ATTENTIONS, LOSSES, ON_SHORT, UNITS, Request
 from dataprep.seen import settle_runs
 from dataprep.sources import load_catalogue, make_shards, refuse_bundle
+from dataprep.space import check_free
 from dataprep.strategies import LONGS, STRATEGIES
 from dataprep.supply import choose_tokenizer, held_sources
 from dataprep.vocab_store import load_vocab
@@ -140,6 +141,12 @@ def _publish(paths: Paths, recipe: Recipe, placed: PlacedRows) -> tuple[Recipe, 
             )
         if _is_whole(paths, earlier):
             return earlier, False
+    check_free(
+        paths.plans,
+        recipe.segments * PLAN_BYTES_PER_SEGMENT,
+        f"the plan of {recipe.name!r}, {recipe.segments:,} segments",
+        fix="free space, fewer --tokens, or DATAPREP_ROOT on a larger disk",
+    )
     plan_bytes, plan_sha256 = publish_plan(paths, recipe.name, placed, recipe.shards)
     recipe = replace(recipe, plan_bytes=plan_bytes, plan_sha256=plan_sha256)
     publish_recipe(paths, recipe)

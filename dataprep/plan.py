@@ -18,9 +18,10 @@ from dataprep.errors import DataError
 from dataprep.packing import Segments, merge
 from dataprep.paths import Paths
 from dataprep.publish import publishing, sha256_file
-from dataprep.recipe import Recipe, RecipeShard
+from dataprep.recipe import Recipe, RecipeShard, pack_command
 
 ROWS_PER_GROUP = 65_536
+PLAN_BYTES_PER_SEGMENT = 8  # about, compressed
 SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
@@ -92,7 +93,7 @@ def open_plan(paths: Paths, recipe: Recipe) -> "Plan":
             f"the plan of {recipe.name!r} is not the one its recipe names",
             seen="no file" if found is None else f"{found:,} bytes in {paths.shown(file)}",
             wanted=f"{recipe.plan_bytes:,} bytes, sha256 {recipe.plan_sha256[:12]}…",
-            fix=f"python -m dataprep.pack --name {recipe.name} … with the same settings makes it again",
+            fix=pack_command(recipe),
         )
     return Plan(file, recipe)
 

@@ -13,30 +13,34 @@ import polars as pl
 
 from dataprep import intervals
 from dataprep.bins import FileFact, Receipt, open_bin, open_document_ends, open_loss, open_planned_loss, read_receipt
+from dataprep.checkpoint_checks import check_checkpoints, train_again
 from dataprep.checks import Finding, file_faults, finding
 from dataprep.counting import count_part
 from dataprep.errors import QuernError
 from dataprep.harvest import journal_files
 from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_weights
 from dataprep.packing import Segments, no_pieces
-from dataprep.paths import Paths
+from dataprep.paths import FINDINGS, Paths
 from dataprep.plan import hash_rows, open_plan
 from dataprep.publish import read_json
 from dataprep.recipe import TOTALS, Recipe, RecipeShard, read_recipe, recipe_names
 from dataprep.rows import ShardText, documents_ended
 from dataprep.seen_checks import check_seen, seen_of
 from dataprep.sql import ask
+from dataprep.standing import read_findings
 
 
 def check_plans(paths: Paths, *, full: bool) -> Iterator[Finding]:
     """Findings about every recipe and its plan, and about every run."""
-    recipes, faults = [], []
+    recipes, faults, fixes = [], [], []
     for name in sorted(recipe_names(paths)):
         try:
             recipes.append(read_recipe(paths.recipes / f"{name}.toml"))
         except QuernError as error:
             faults.append(f"{name}: {error.what} ({error.seen})")
-    yield finding("recipes are as packed", f"{len(recipes) + len(faults):,} recipes", faults)
+            fixes.append(error.fix)
+    yield finding("recipes are as packed", f"{len(recipes) + len(faults):,} recipes", faults, fixes)
+    yield _plans_unchanged(paths, recipes)
     yield _each(paths, recipes, "planned shards are unchanged", _shards_unchanged)
     yield _each(paths, recipes, "plans hold what their recipes say", _plan_recounted)
     yield _each(paths, recipes, "every prefix is within one row of its share", _prefixes)
@@ -44,6 +48,18 @@ def check_plans(paths: Paths, *, full: bool) -> Iterator[Finding]:
     yield check_seen(paths, recipes)
     yield _conservation(paths)
     yield _ledgers(paths, full=full)
+    yield check_checkpoints(paths, full=full)
+
+
+def _plans_unchanged(paths: Paths, recipes: list[Recipe]) -> Finding:
+    faults, fixes = [], []
+    for recipe in recipes:
+        try:
+            open_plan(paths, recipe)
+        except QuernError as error:
+            faults.append(f"{paths.shown(paths.plans / recipe.name)}.parquet: {error.what}")
+            fixes.append(error.fix)
+    return finding("plans are as packed", f"{len(recipes):,} plans, every byte hashed", faults, fixes)
 
 
 def _each(paths: Paths, recipes: list[Recipe], name: str, check: Callable[[Paths, Recipe], list[str]]) -> Finding:
@@ -172,16 +188,20 @@ def _conservation(paths: Paths) -> Finding:
 
 
 def _ledgers(paths: Paths, *, full: bool) -> Finding:
-    faults, n_runs = [], 0
+    faults, fixes, torn, n_runs = [], [], [], 0
     for file in journal_files(paths):
         n_runs += 1
         try:
-            faults += [
-                f"{file.parent.name}: {fault}" for fault in _ledger_faults(read_journal(file), file.parent, full)
-            ]
+            journal = read_journal(file)
+            found = [f"{journal.run}: {fault}" for fault in _ledger_faults(journal, file.parent, full)]
+            faults, fixes = faults + found, fixes + [train_again(journal.run)] * len(found)
+            findings = read_findings(file.with_name(FINDINGS))
+            torn += [journal.run] * (journal.torn is not None or findings.torn is not None)
         except QuernError as error:
-            faults.append(error.what)
-    return finding("ledgers agree with checkpoints", f"{n_runs:,} runs", faults)
+            faults.append(f"{paths.shown(file)}: {error.what}")
+            fixes.append(error.fix)
+    ignored = f"; a torn last line is ignored: {', '.join(torn)}" if torn else ""
+    return finding("ledgers agree with checkpoints", f"{n_runs:,} runs{ignored}", faults, fixes)
 
 
 def _ledger_faults(journal: Journal, folder: Path, full: bool) -> Iterator[str]:

@@ -3,10 +3,12 @@
 In:  a final path and the bytes. Out: the file, fsynced and renamed, and its size and sha256.
 Holds: unique temp in the same folder → write → fsync → rename → fsync folder. A receipt is
 published after the files it names. A failed fsync fails the file: the kernel reports the
-error once and the next fsync would lie, so the temp is removed and nothing is retried.
+error once and the next fsync would lie, so what was written is removed and nothing is retried.
+A record of ours is sealed: it names the sha256 of its own bytes.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
@@ -18,8 +20,14 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from dataprep.errors import EnvironmentProblem, disk_error
+from dataprep.sampled import Sampler
+
+SEAL = "seal_sha256"
+_NO_SEAL = "0" * 64
 _PART = ".part"
 _BUFFER_BYTES = 1 << 20
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def _reached(step: str, path: Path) -> None:
@@ -32,9 +40,10 @@ class HashedFile(io.RawIOBase):
     It is an ordinary binary file to whoever writes (pyarrow, polars), and it cannot seek.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, path: Path) -> None:
         self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER_BYTES)
-        self._hash = hashlib.sha256()
+        self._path = path
+        self._hash, self._sampler = hashlib.sha256(), Sampler()
         self.bytes_written = 0
 
     def writable(self) -> bool:
@@ -46,9 +55,11 @@ class HashedFile(io.RawIOBase):
         n_bytes = memoryview(block).nbytes
         if n_bytes:  # a view of nothing cannot be cast
             view = memoryview(block).cast("B")
-            self._file.write(view)
-            self._hash.update(view)
             self.bytes_written += n_bytes
+            with self._named():
+                self._file.write(view)
+            self._hash.update(view)
+            self._sampler.update(view)
         return n_bytes
 
     @property
@@ -56,16 +67,30 @@ class HashedFile(io.RawIOBase):
         """Hex digest of what was written so far."""
         return self._hash.hexdigest()
 
+    @property
+    def sampled_sha256(self) -> str | None:
+        """The sampled hash; None for a file so small that its full hash is as cheap."""
+        return self._sampler.sha256
+
     def make_durable(self) -> None:
         """Flush and fsync. Raises OSError, after which the file must not be published."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._named():
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close without caring whether the bytes arrived: `make_durable` is who cares."""
         with contextlib.suppress(OSError):
             self._file.close()
         super().close()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """The system does not say which file it could not write, nor how much of it there was to be."""
+        try:
+            yield
+        except OSError as error:
+            raise disk_error(error, self._path, needed_bytes=self.bytes_written) from error
 
 
 @contextlib.contextmanager
@@ -75,7 +100,7 @@ def publishing(path: Path) -> Iterator[HashedFile]:
     When the block or the disk fails before the rename, nothing is left under the final name.
     """
     part, descriptor = _locked_file(path)
-    out = HashedFile(descriptor)
+    out = HashedFile(descriptor, path)
     try:
         _reached("opened", path)
         yield out
@@ -100,16 +125,36 @@ def publish_bytes(path: Path, content: bytes) -> str:
 
 def publish_json(path: Path, value: Any) -> None:
     """Publish `value` with sorted keys, so that equal values are equal bytes."""
-    publish_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    publish_bytes(path, _as_text(value))
+
+
+def publish_record(path: Path, value: dict[str, Any]) -> None:
+    """Publish `value` as `publish_json` does, sealed: with the sha256 of its own bytes, the seal read as zeros."""
+    unsealed = _as_text(value | {SEAL: _NO_SEAL})
+    publish_bytes(path, unsealed.replace(_sealed_by(_NO_SEAL), _sealed_by(hashlib.sha256(unsealed).hexdigest()), 1))
+
+
+def open_record(content: bytes) -> dict[str, Any]:
+    """The value of a record's bytes, without its seal. ValueError where it is no JSON object or the seal is broken.
+
+    Records from before there were seals have none, and are read as they were then.
+    """
+    value = json.loads(content.decode())
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 -- what is wrong is the file
+    if (seal := value.pop(SEAL, None)) is not None:
+        unsealed = content.replace(_sealed_by(str(seal)), _sealed_by(_NO_SEAL), 1)
+        if hashlib.sha256(unsealed).hexdigest() != seal:
+            raise ValueError("its bytes are not those its seal names (sha256)")
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A record of ours, or None where there is none or it is not JSON: both mean "do it again"."""
+    """A record of ours, or None where there is none or it is damaged: both mean "do it again"."""
     try:
-        value = json.loads(path.read_bytes())
+        return open_record(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    return value if isinstance(value, dict) else None
 
 
 def adopt(part: Path, path: Path) -> None:
@@ -161,10 +206,28 @@ def locked(file: Path) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        take_lock(descriptor, fcntl.LOCK_EX, file)
         yield
     finally:
         os.close(descriptor)
+
+
+def take_lock(descriptor: int, kind: int, path: Path) -> None:
+    """flock, as every lock of ours is taken. Raises BlockingIOError where LOCK_NB is given and another holds it.
+
+    Raises EnvironmentProblem where the file system has no such locks: NFS has none on folders.
+    """
+    try:
+        fcntl.flock(descriptor, kind)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise EnvironmentProblem(
+            f"files under {path.parent} cannot be locked",
+            seen=os.strerror(error.errno or 0),
+            wanted="a file system with flock on files and folders",
+            fix=f"findmnt -T {path.parent}; mount NFS with local_lock=flock, or DATAPREP_ROOT on a local disk",
+        ) from None
 
 
 def sweep(folder: Path, *, of: Collection[str] | None = None) -> list[Path]:
@@ -182,13 +245,32 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def git_sha1_file(path: Path) -> str:
+    """What git calls a file of these bytes."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(_BUFFER_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def sync(path: Path) -> None:
-    """fsync a file or a folder."""
+    """fsync a file or a folder. Raises OSError with its name."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise disk_error(error, path) from error
     finally:
         os.close(descriptor)
+
+
+def _as_text(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _sealed_by(sha256: str) -> bytes:
+    return f'"{SEAL}": "{sha256}"'.encode()
 
 
 def _locked_file(path: Path) -> tuple[Path, int]:
@@ -196,7 +278,7 @@ def _locked_file(path: Path) -> tuple[Path, int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        take_lock(descriptor, fcntl.LOCK_EX, Path(name))
         if Path(name).exists():
             return Path(name), descriptor
         os.close(descriptor)  # a sweep came between making and locking it
@@ -209,7 +291,7 @@ def _locked_folder(parent: Path, name: str) -> tuple[Path, int]:
         part = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_PART, dir=parent))
         with contextlib.suppress(FileNotFoundError):  # a sweep came between making and locking it
             lock = os.open(part, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            take_lock(lock, fcntl.LOCK_EX, part)
             if part.exists():
                 return part, lock
             os.close(lock)
@@ -223,7 +305,12 @@ def _name_of(part: Path) -> str:
 def _rename(part: Path, path: Path) -> None:
     part.rename(path)
     _reached("renamed", path)
-    sync(path.parent)
+    try:
+        sync(path.parent)
+    except OSError as error:
+        # Whether the name is on the disk is not known, and the next fsync would say yes: it is taken back.
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
     _reached("published", path)
 
 
@@ -234,7 +321,7 @@ def _remove_orphan(part: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, part)
         shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
     except BlockingIOError:
         return False

@@ -7,21 +7,22 @@ source's files are used where they are; done files are not fetched again.
 
 import functools
 import os
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from dataprep import hub, urls
-from dataprep.errors import DataError, EnvironmentProblem
+from dataprep.errors import DataError
 from dataprep.listing import REMOTE_KINDS, ListedFile, Listing, command_for_source
 from dataprep.paths import Paths
-from dataprep.publish import adopt, private_folder, publish_json, read_json, sha256_file
+from dataprep.patience import MayPass
+from dataprep.publish import adopt, git_sha1_file, private_folder, publish_record, read_json, sha256_file
 from dataprep.retry import persist
 from dataprep.sources import Source, shard_name
-from dataprep.urls import MayPass
+from dataprep.space import check_free
 
 ENGINES = ("hub", "hf_transfer")
+MAKE_ROOM = "free space, a smaller N, or DATAPREP_ROOT on a larger disk"
 _PARQUET_MAGIC, _PARQUET_MIN_BYTES = b"PAR1", 12
 _BUILDING = threading.Lock()
 
@@ -72,6 +73,11 @@ def find_held(listing: Listing, file: ListedFile, paths: Paths) -> Path | None:
     return path if agrees and path.stat().st_size == wanted["bytes"] else None
 
 
+def fetched_sha256(listing: Listing, path: Path) -> str | None:
+    """The hash a remote shard's file had when it was judged and published."""
+    return (read_json(_receipt_path(path)) or {}).get("sha256") if listing.source.kind in REMOTE_KINDS else None
+
+
 def _attempt(listing: Listing, file: ListedFile, path: Path, engine: str, report: Callable[[int], None]) -> None:
     """Download once into a folder of our own, judge, publish: the file, then its receipt."""
     n_reported = 0
@@ -98,19 +104,32 @@ def _download(listing: Listing, file: ListedFile, folder: Path, engine: str, rep
     if source.kind == "hub" and engine == "hub":
         assert source.repo is not None
         assert commit is not None
-        return hub.download(source.repo, commit, file.name, folder, report)
+        return hub.download(source.repo, commit, file.name, folder, report, relist=_relisting(source))
     part = folder / PurePosixPath(file.name).name
     headers = hub.token_header() if source.kind == "hub" else {}
-    denied = functools.partial(_denied, source)
-    urls.download(_url(listing, file), part, headers=headers, denied=denied, report=report)
+    refused = functools.partial(_refused, listing, file)
+    urls.download(_url(listing, file), part, headers=headers, refused=refused, report=report)
     return part
 
 
-def _denied(source: Source, seen: str) -> DataError:
-    if source.repo is not None:
-        return hub.gated(source.repo, seen)
+def _refused(listing: Listing, file: ListedFile, status: int) -> DataError:
+    """A server said no, and would say it again."""
+    source, seen = listing.source, f"HTTP {status}"
+    denied = status in urls.DENIED
+    if source.repo is not None and listing.revision is not None:
+        if denied:
+            return hub.gated(source.repo, seen)
+        return hub.gone(source.repo, listing.revision, file.name, seen, _relisting(source))
     fix = 'an address that needs no login, or the files by hand and kind = "local"'
-    return DataError(f"{source.name} needs a login", seen=seen, wanted="HTTP 200 or 206", fix=fix)
+    if denied:
+        return DataError(f"{source.name} needs a login", seen=seen, wanted="HTTP 200 or 206", fix=fix)
+    fix = "correct the address in the catalogue; then the same command again"
+    return DataError(f"{file.name} cannot be fetched", seen=seen, wanted="HTTP 200 or 206", fix=fix)
+
+
+def _relisting(source: Source) -> str:
+    """The command that asks the Hub anew what the source holds."""
+    return f"{command_for_source(source)} --refresh"
 
 
 def _judge(file: ListedFile, part: Path) -> tuple[int, str]:
@@ -122,6 +141,8 @@ def _judge(file: ListedFile, part: Path) -> tuple[int, str]:
     sha256 = sha256_file(part)
     if file.sha256 is not None and sha256 != file.sha256:
         raise MayPass(f"sha256 {sha256[:12]}… came, {file.sha256[:12]}… was listed")
+    if file.git_sha1 is not None and (git_sha1 := git_sha1_file(part)) != file.git_sha1:
+        raise MayPass(f"git's sha1 {git_sha1[:12]}… came, {file.git_sha1[:12]}… was listed")
     return n_bytes, sha256
 
 
@@ -151,7 +172,7 @@ def _recognise(listing: Listing, file: ListedFile, path: Path) -> bool:
 
 def _publish_receipt(listing: Listing, file: ListedFile, path: Path, n_bytes: int, sha256: str) -> None:
     receipt = {"name": file.name, "bytes": n_bytes, "sha256": sha256, "url": _url(listing, file)}
-    publish_json(_receipt_path(path), receipt | {"repo": listing.source.repo, "revision": listing.revision})
+    publish_record(_receipt_path(path), receipt | {"repo": listing.source.repo, "revision": listing.revision})
 
 
 def _build(source: Source, path: Path) -> None:
@@ -203,15 +224,13 @@ def _command_for(listing: Listing, file: ListedFile) -> str:
 
 def check_space(listing: Listing, files: Sequence[ListedFile], paths: Paths) -> None:
     """Refuse to begin what the disk cannot hold: the listed bytes of `files` that are not here yet."""
+    source = listing.source.name
+    what = f"{source}: so much is still to fetch"
+    check_free(paths.raw(source), bytes_to_fetch(listing, files, paths), what, fix=MAKE_ROOM)
+
+
+def bytes_to_fetch(listing: Listing, files: Sequence[ListedFile], paths: Paths) -> int:
+    """The listed bytes of `files` that are not here yet."""
     if listing.source.kind not in REMOTE_KINDS:
-        return
-    needed = sum(file.bytes or 0 for file in files if find_held(listing, file, paths) is None)
-    folder = next(folder for folder in (paths.data, *paths.data.parents) if folder.exists())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise EnvironmentProblem(
-            f"the disk under {paths.data} is too small for {listing.source.name}",
-            seen=f"{free:,} bytes free",
-            wanted=f"{needed:,} bytes still to fetch",
-            fix="a smaller N, or DATAPREP_ROOT on a larger disk",
-        )
+        return 0
+    return sum(file.bytes or 0 for file in files if find_held(listing, file, paths) is None)

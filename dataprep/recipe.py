@@ -109,6 +109,7 @@ _ASKED = tuple(field.name for field in fields(Request))
 # Fields that recipes did not always have. One that says nothing is neither hashed nor written: a recipe that excludes
 # nothing is the recipe it was before there was excluding, and the journals that name it still find it.
 _SILENT: dict[str, Any] = {"exclude_seen": (), "seen_sha256": None, "seen_tokens": 0}
+_FLAGS = ("strategy", "shuffle", "long", "loss", "attention", "on_short", "max_passes", "epochs", "split", "seed")
 _BUDGETS = ("budget_tokens", "budget_loss_tokens", "budget_source_tokens")
 
 
@@ -172,6 +173,23 @@ def read_recipe(file: Path) -> Recipe:
     if found != stated or recipe.name != file.stem:
         raise _damaged(file, f"hashes {_short(found)} of {recipe.name!r}", f"{_short(stated)} of {file.stem!r}")
     return recipe
+
+
+def pack_command(recipe: Recipe) -> str:
+    """What packs this very recipe again: everything that was asked, spelled out."""
+    budgets = {"tokens": "budget_tokens", "source-tokens": "budget_source_tokens", "loss-tokens": "budget_loss_tokens"}
+    flags = {
+        "mix": ":".join(map(str, recipe.mix)),
+        "sources": ",".join("+".join(share) for share in recipe.shares),
+        "name": recipe.name,
+        "tokenizer": recipe.tokenizer,
+        "seq-len": recipe.seq_len,
+        "by": recipe.unit,
+        **{flag.replace("_", "-"): getattr(recipe, flag) for flag in _FLAGS},
+        **{flag: getattr(recipe, field) for flag, field in budgets.items() if getattr(recipe, field) is not None},
+    }
+    excluded = "".join(f" --exclude-seen {run}" for run in recipe.exclude_seen)
+    return "python -m dataprep.pack " + " ".join(f"--{flag} {value}" for flag, value in flags.items()) + excluded
 
 
 def recipe_names(paths: Paths) -> list[str]:

@@ -25,8 +25,10 @@ from dataprep.index import print_notes
 from dataprep.listing import REMOTE_KINDS, ListedFile, Listing, list_source, select
 from dataprep.paths import Paths, find_paths
 from dataprep.publish import sha256_file, sweep
-from dataprep.raw import ENGINES, check_space, fetch_shard
+from dataprep.raw import ENGINES, MAKE_ROOM, bytes_to_fetch, fetch_shard, fetched_sha256
+from dataprep.shard_space import estimate_bin_bytes
 from dataprep.sources import find_source, load_catalogue
+from dataprep.space import check_free
 from dataprep.supply import check_tokenizer
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import obtain_vocab
@@ -66,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     """Fetch, encode, index, report."""
     args = _parse(argv)
     paths = find_paths()
+    manifest.check_writable(paths)
     source = find_source(load_catalogue(args.catalogue), args.source)
     vocab = obtain_vocab(paths, args.tokenizer, vocab_file=args.vocab_file, offline=args.offline)
     listing = list_source(source, paths, offline=args.offline)
@@ -117,7 +120,7 @@ def _bring(job: Job, files: Sequence[ListedFile], n_workers: int, *, quiet: bool
     held = {file: held_receipt(job, file) for file in files}
     outcomes = {file: Outcome(file=file, receipt=receipt) for file, receipt in held.items() if receipt}
     missing = [file for file in files if file not in outcomes]
-    check_space(job.listing, missing, job.paths)
+    _check_space(job, missing, [receipt for receipt in held.values() if receipt])
     with Progress(job.listing.source.name, sum(file.bytes or 0 for file in missing), quiet=quiet) as progress:
         if outcomes:
             progress.say(f"{len(outcomes):,} of {len(files):,} shards are held already")
@@ -131,6 +134,14 @@ def _bring(job: Job, files: Sequence[ListedFile], n_workers: int, *, quiet: bool
             print(STOPPED, file=sys.stderr)
             os._exit(EXIT_INTERRUPTED)
     return [outcomes[file] for file in files]
+
+
+def _check_space(job: Job, missing: Sequence[ListedFile], held: Sequence[Receipt]) -> None:
+    """Refuse to begin what the disk cannot hold: files still to fetch, and about as much as their bins will take."""
+    source = job.listing.source.name
+    to_fetch, to_make = bytes_to_fetch(job.listing, missing, job.paths), estimate_bin_bytes(job.listing, missing, held)
+    what = f"{source}: {to_fetch:,} bytes still to fetch and about {to_make:,} of bins"
+    check_free(job.paths.data, to_fetch + to_make, what, fix=MAKE_ROOM)
 
 
 def _fetch_and_encode(
@@ -172,6 +183,7 @@ def _fetch(job: Job, file: ListedFile, advance: Callable[[int], None]) -> Path:
 
 def _encode(job: Job, file: Path) -> Receipt:
     about = {"revision": job.listing.revision, "vocab": job.vocab, "strict": job.strict}
+    about["fetched_sha256"] = fetched_sha256(job.listing, file)
     return encode_shard(file, job.listing.source, **about, folder=job.folder)
 
 

@@ -39,7 +39,9 @@ def main(argv: list[str] | None = None) -> int:
         shown = [vars(run) | {"text": "".join(run.tokens)} for run in runs]
         print_json({"document": args.document} | facts | {"runs": shown})
         return 0
-    print(f"document {args.document:,} of {receipt.source}: row {row:,} of {visible(receipt.file.name)} ({receipt.split})")
+    print(
+        f"document {args.document:,} of {receipt.source}: row {row:,} of {visible(receipt.file.name)} ({receipt.split})"
+    )
     print(f"{len(ids):,} tokens under {vocab.name}, {sum(loss):,} of them learned\n")
     for run_ in runs:
         print(_line(run_, coloured=sys.stdout.isatty()))

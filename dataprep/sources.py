@@ -111,7 +111,12 @@ def shard_name(file_name: str) -> str:
 def make_shards(source: str, *, n: int = 1, tokenizer: str = "gpt2") -> str:
     """The command that brings shards of `source`; where it is not built in, with a catalogue to name."""
     given = f" TOKENIZER={tokenizer}" if tokenizer != "gpt2" else ""
-    return f"make shards SOURCE={source} N={n}{given}" + ("" if source in _read(BUILT_IN) else " CATALOGUE=my.toml")
+    return f"make shards SOURCE={source} N={n}{given}" + ("" if is_built_in(source) else " CATALOGUE=my.toml")
+
+
+def is_built_in(source: str) -> bool:
+    """Whether no catalogue needs to be named for it."""
+    return source in _read(BUILT_IN)
 
 
 def _read(file: Path) -> dict[str, Source]:

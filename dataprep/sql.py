@@ -8,7 +8,9 @@ Run: python -m dataprep.sql "SELECT source, sum(tokens) FROM shards GROUP BY sou
 
 import argparse
 import contextlib
+import errno
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -22,6 +24,8 @@ from dataprep.errors import DataError, Parser, UsageError, run
 from dataprep.index import print_notes
 from dataprep.paths import SHIPPED_MANIFESTS, Paths, find_paths
 
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Answer one query."""
@@ -34,9 +38,9 @@ def main(argv: list[str] | None = None) -> int:
             wanted="the folder that make shards was run in",
             fix="cd there, or export DATAPREP_ROOT=/that/folder",
         )
-    if manifest.is_stale(paths):
-        print_notes(manifest.rebuild(paths))
-    header, rows = ask(paths, _query(args))
+    with tempfile.TemporaryDirectory() as folder:
+        apart = _bring_up_to_date(paths, Path(folder) / "apart.db")
+        header, rows = ask(paths, _query(args), database=apart)
     if args.json:
         print_json([dict(zip(header, row, strict=True)) for row in rows])
     else:
@@ -44,12 +48,31 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def ask(paths: Paths, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of a query's answer. Raises UsageError for SQL that DuckDB refuses."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _open_copy(paths, Path(folder) / paths.database.name) as connection,
-    ):
+def _bring_up_to_date(paths: Paths, apart: Path) -> Path | None:
+    """Rebuild what is stale; where it cannot be published, say so and build it `apart`: the answer is current."""
+    if not manifest.is_stale(paths):
+        return None
+    try:
+        rebuilt = manifest.rebuild(paths, unless_current=True)
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        note = f"{paths.shown(paths.manifests)} cannot be written ({error.strerror}): answered from a copy of our own"
+        print(f"note: {note}", file=sys.stderr)
+    else:
+        print_notes(rebuilt)
+        if rebuilt.postponed is None:
+            return None
+    manifest.build_apart(paths, apart)
+    return apart
+
+
+def ask(paths: Paths, query: str, *, database: Path | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of a query's answer. Raises UsageError for SQL that DuckDB refuses.
+
+    `database` is asked in place of the published one: one that nobody else has.
+    """
+    with tempfile.TemporaryDirectory() as folder, _open(paths, database, Path(folder)) as connection:
         try:
             answer = connection.execute(query)
             if answer is None or not answer.description:
@@ -61,6 +84,18 @@ def ask(paths: Paths, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
             raise _refusal(str(error).split("\n\n", maxsplit=1)[0]) from None
 
 
+def _open(paths: Paths, database: Path | None, folder: Path) -> duckdb.DuckDBPyConnection:
+    if database is None:
+        return _open_copy(paths, folder / paths.database.name)
+    return _open_read_only(paths, database)
+
+
+def _open_read_only(paths: Paths, file: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(str(file), read_only=True)
+    connection.execute("SET file_search_path = $1", [str(paths.root)])  # plans are named below the root
+    return connection
+
+
 def _open_copy(paths: Paths, copy: Path) -> duckdb.DuckDBPyConnection:
     """A private copy, read-only; made anew first where the file is no database any more."""
     for attempt in range(2):
@@ -68,9 +103,7 @@ def _open_copy(paths: Paths, copy: Path) -> duckdb.DuckDBPyConnection:
             print_notes(manifest.rebuild(paths))
         shutil.copyfile(paths.database, copy)
         with contextlib.suppress(duckdb.Error):
-            connection = duckdb.connect(str(copy), read_only=True)
-            connection.execute("SET file_search_path = $1", [str(paths.root)])  # plans are named below the root
-            return connection
+            return _open_read_only(paths, copy)
     raise DataError(
         f"{paths.shown(paths.database)} cannot be opened, not even made anew",
         seen="no database",

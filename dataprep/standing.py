@@ -17,6 +17,7 @@ from typing import Any
 
 from dataprep.errors import DataError
 from dataprep.ledger import Record
+from dataprep.sealed_lines import split_lines
 
 _KINDS = ("eval", "sample")
 _OF_WEIGHTS = {"step": int, "rows_done": int, "tokens_done": int, "recipe": str, "weights_sha256": str}
@@ -33,9 +34,9 @@ class Findings:
 
 def read_findings(file: Path) -> Findings:
     """Every whole record; none if there is no file. Raises DataError naming a damaged line."""
-    *lines, tail = file.read_bytes().split(b"\n") if file.exists() else [b""]
+    lines, torn = split_lines(file.read_bytes() if file.exists() else b"")
     records = tuple(_parse(file, number, line) for number, line in enumerate(lines, 1))
-    return Findings(records=records, torn=tail.decode(errors="replace") or None)
+    return Findings(records=records, torn=torn)
 
 
 def standing_evals(records: Sequence[Record], findings: Sequence[Record] = ()) -> list[Record]:

@@ -1,7 +1,7 @@
 """Plain addresses: the bytes behind a URL, by parallel ranges where the server has them.
 
 In:  a URL, headers, a target file nobody else looks at. Out: that file, unverified: `raw` judges it.
-Holds: a stall ends. hf_transfer keeps the interpreter's lock and waits for ever on a silent server
+Holds: a stall ends, and so does a crawl. hf_transfer keeps the interpreter's lock and waits for ever on a silent server
 (both measured on 0.1.9), so it runs in a child process that a kernel alarm ends. Whatever may pass
 when tried again is raised as MayPass, whatever will not as DataError.
 Run: `python -m dataprep.urls` is that child; a request on stdin, byte counts on stdout.
@@ -16,53 +16,59 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from dataprep.errors import DataError, run
+from dataprep.patience import MayPass, Pace, wait_asked
 
 STALL_S = 60  # without one finished block; the slowest line that still counts as moving is 280 kB/s
 _Report = Callable[[int], None]
-_Denied = Callable[[str], DataError]
+_Refused = Callable[[int], DataError]
 _CONNECTIONS, _BLOCK_BYTES = 8, 2 << 20
-_PARTIAL, _DENIED, _PASSING = 206, (401, 403), (408, 425, 429)
-_SERVER_ERROR = 500
+DENIED, PASSING, SERVER_ERROR = (401, 403), (408, 425, 429), 500
+_PARTIAL = 206
+_FOUND = range(300, 400)
 _AUTHORIZATION = "authorization"
 
 
-class MayPass(Exception):  # noqa: N818 -- it is a verdict on an error, not one for the reader
-    """Something that may pass when tried again; its text is the reason, one line."""
-
-    def __init__(self, reason: object) -> None:
-        text = str(reason).strip() or type(reason).__name__
-        super().__init__(text.splitlines()[0][:200])
-
-
-def download(url: str, target: Path, *, headers: Mapping[str, str], denied: _Denied, report: _Report) -> None:
+def download(url: str, target: Path, *, headers: Mapping[str, str], refused: _Refused, report: _Report) -> None:
     """Write what `url` holds to `target`; `report` gets the bytes of each block as they arrive.
 
-    `denied` makes the error for a 401 or 403, from the status: only the caller knows what helps there.
-    Raises MayPass (cut, stall, 5xx) or DataError (4xx).
+    `refused` makes the error for a 4xx, from the status: only the caller knows what helps there.
+    Raises MayPass (cut, stall, crawl, 5xx, another version meanwhile) or what `refused` made.
     """
-    n_bytes = _size_by_ranges(url, headers, denied)
-    if n_bytes is None:
-        _download_stream(url, target, headers, denied, report)
+    version = _probe_ranges(url, headers, refused)
+    if version is None:
+        _download_stream(url, target, headers, refused, report)
         return
     _download_ranges(url, target, headers, report)
-    if target.stat().st_size != n_bytes:
-        raise MayPass(f"{target.stat().st_size:,} bytes came, the server has {n_bytes:,}")
+    if target.stat().st_size != version.n_bytes:
+        raise MayPass(f"{target.stat().st_size:,} bytes came, the server has {version.n_bytes:,}")
+    if _probe_ranges(url, headers, refused) != version:
+        raise MayPass("the file changed on the server while it came")  # its ranges may be of both
 
 
-def _size_by_ranges(url: str, headers: Mapping[str, str], denied: _Denied) -> int | None:
-    """The file's size, from asking for one byte of it; None where the server has no ranges.
+class _Version(NamedTuple):
+    """By what a server tells one content of an address from the next."""
+
+    n_bytes: int
+    etag: str | None
+    modified: str | None
+
+
+def _probe_ranges(url: str, headers: Mapping[str, str], refused: _Refused) -> _Version | None:
+    """What the server has, from asking for one byte of it; None where it has no ranges.
 
     The cheapest way to a clear answer: hf_transfer would say "No content length" to a page or an error.
     """
-    with _open(url, {**headers, "range": "bytes=0-0"}, denied) as response:
+    with _open(url, {**headers, "range": "bytes=0-0"}, refused) as response:
         total = (response.headers.get("content-range") or "").rpartition("/")[2]
-        return int(total) if response.status == _PARTIAL and total.isdigit() else None
+        if response.status != _PARTIAL or not total.isdecimal():
+            return None
+        return _Version(int(total), response.headers.get("etag"), response.headers.get("last-modified"))
 
 
-def _open(url: str, headers: Mapping[str, str], denied: _Denied) -> http.client.HTTPResponse:
+def _open(url: str, headers: Mapping[str, str], refused: _Refused) -> http.client.HTTPResponse:
     request = urllib.request.Request(url)  # noqa: S310 -- the catalogue admits http and https only
     for name, value in headers.items():
         # A token is for the host it was made for: urllib would carry it through a redirect.
@@ -72,24 +78,25 @@ def _open(url: str, headers: Mapping[str, str], denied: _Denied) -> http.client.
         return urllib.request.urlopen(request, timeout=STALL_S)  # noqa: S310 -- as above
     except urllib.error.HTTPError as error:
         with error:
-            _judge(url, error.code, denied)
+            _judge(url, error, refused)
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         raise MayPass(f"{url}: {error}") from error
 
 
-def _judge(url: str, status: int, denied: _Denied) -> NoReturn:
-    if status in _PASSING or status >= _SERVER_ERROR:
-        raise MayPass(f"{url} answered HTTP {status}")
-    if status in _DENIED:
-        raise denied(f"HTTP {status}")
-    fix = "correct the address in the catalogue; then the same command again"
-    raise DataError(f"{url} cannot be fetched", seen=f"HTTP {status}", wanted="HTTP 200 or 206", fix=fix)
+def _judge(url: str, error: urllib.error.HTTPError, refused: _Refused) -> NoReturn:
+    if error.code in _FOUND:
+        raise MayPass(f"{url} redirects in a circle, or to nowhere (HTTP {error.code})")
+    if error.code in PASSING or error.code >= SERVER_ERROR:
+        wait_s = wait_asked(dict(error.headers))
+        asked = f", come back in {wait_s:,.0f} s" if wait_s else ""
+        raise MayPass(f"{url} answered HTTP {error.code}{asked}", wait_s=wait_s)
+    raise refused(error.code)
 
 
-def _download_stream(url: str, target: Path, headers: Mapping[str, str], denied: _Denied, report: _Report) -> None:
-    with _open(url, headers, denied) as response, target.open("wb") as file:
-        promised, n_bytes = response.length, 0
-        while block := _read(response):
+def _download_stream(url: str, target: Path, headers: Mapping[str, str], refused: _Refused, report: _Report) -> None:
+    with _open(url, headers, refused) as response, target.open("wb") as file:
+        promised, n_bytes, pace = response.length, 0, Pace()
+        while block := _read(response, pace):
             file.write(block)
             n_bytes += len(block)
             report(len(block))
@@ -97,11 +104,13 @@ def _download_stream(url: str, target: Path, headers: Mapping[str, str], denied:
         raise MayPass(f"cut after {n_bytes:,} of {promised:,} bytes")
 
 
-def _read(response: http.client.HTTPResponse) -> bytes:
+def _read(response: http.client.HTTPResponse, pace: Pace) -> bytes:
     try:
-        return response.read(_BLOCK_BYTES)
+        block = response.read1(_BLOCK_BYTES)  # what is there, not a full block: a crawl would never fill it
+        pace.count(len(block))
     except (OSError, http.client.HTTPException) as error:
         raise MayPass(error) from error
+    return block
 
 
 def _download_ranges(url: str, target: Path, headers: Mapping[str, str], report: _Report) -> None:
@@ -118,7 +127,7 @@ def _download_ranges(url: str, target: Path, headers: Mapping[str, str], report:
     if code == -signal.SIGINT:
         raise KeyboardInterrupt
     if code != 0:
-        raise MayPass(f"no byte for {STALL_S} s" if code == -signal.SIGALRM else reason)
+        raise MayPass(f"no block of {_BLOCK_BYTES:,} bytes in {STALL_S} s" if code == -signal.SIGALRM else reason)
 
 
 def _follow(child: subprocess.Popen[str], request: str, report: _Report) -> str:

@@ -9,7 +9,7 @@ import argparse
 
 from dataprep.checks import Finding, check_data
 from dataprep.console import print_json, print_next
-from dataprep.errors import DataError, Parser, run
+from dataprep.errors import DataError, Parser, as_typed, run
 from dataprep.paths import find_paths
 
 _SHOWN_FAULTS = 5
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     findings = [*check_data(paths, full=args.full), *check_plans(paths, full=args.full)]
     failed = [finding for finding in findings if not finding.passed]
     if args.json:
-        print_json([{"name": f.name, "passed": f.passed, "compared": f.compared, "faults": f.faults} for f in findings])
+        print_json([vars(f) | {"passed": f.passed} for f in findings])
     else:
         for finding in findings:
             _print(finding)
@@ -47,6 +47,8 @@ def _print(finding: Finding) -> None:
         print(f"      {fault}")
     if len(finding.faults) > _SHOWN_FAULTS:
         print(f"      … and {len(finding.faults) - _SHOWN_FAULTS:,} more: see --json")
+    for fix in finding.fixes[:_SHOWN_FAULTS]:
+        print(f"      fix:  {as_typed(fix)}")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -6,14 +6,13 @@ Holds: a name never changes its ranks: bins, recipes and checkpoints carry the f
 """
 
 import hashlib
-import json
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
-from dataprep.publish import publish_bytes, publish_json, read_json
+from dataprep.publish import open_record, publish_bytes, publish_record, read_json
 from dataprep.rank_file import SPLIT_PATTERN, fingerprint, parse_ranks
 from dataprep.vocab import Vocab
 
@@ -63,6 +62,11 @@ def load_vocab(paths: Paths, name: str) -> Vocab:
     return Vocab(name=name, ranks_file=ranks_file, n_ranks=n_ranks, fingerprint=fingerprint(ranks_bytes, n_ranks))
 
 
+def check_record(paths: Paths, name: str) -> None:
+    """Whether the record beside the ranks is as it was written; gpt2's ranks are known without it. Raises DataError."""
+    _receipt_sha256(paths.vocab / f"{name}.json")
+
+
 def publish_vocab(paths: Paths, name: str, ranks_bytes: bytes, origin: str) -> None:
     """Keep `ranks_bytes` as the vocabulary `name`; refuses what a bin cannot hold or what is taken."""
     ranks_file = paths.vocab / f"{name}.tiktoken"
@@ -77,7 +81,7 @@ def publish_vocab(paths: Paths, name: str, ranks_bytes: bytes, origin: str) -> N
     _check_held_bins(paths, name, fingerprint(ranks_bytes, n_ranks))
     digest = publish_bytes(ranks_file, ranks_bytes)
     receipt = {"name": name, "origin": origin, "sha256": digest, "bytes": len(ranks_bytes), "n_ranks": n_ranks}
-    publish_json(
+    publish_record(
         paths.vocab / f"{name}.json",
         receipt | {"fingerprint": fingerprint(ranks_bytes, n_ranks), "split_pattern": SPLIT_PATTERN},
     )
@@ -137,7 +141,7 @@ def _check_gpt2(ranks_bytes: bytes, origin: str) -> None:
 
 def _receipt_sha256(receipt_file: Path) -> str:
     try:
-        return str(json.loads(receipt_file.read_text(encoding="utf-8"))["sha256"])
+        return str(open_record(receipt_file.read_bytes())["sha256"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise DataError(
             f"the vocabulary's receipt {receipt_file.name} cannot be read",

@@ -3,8 +3,10 @@
 In:  `with Loopback(files={"data/a.parquet": b"…"}) as hub:` and HF_ENDPOINT=hub.endpoint.
 Out: what the Hub answers (revision, tree in pages, HEAD → 302 to another host name, ranged blobs), and
      /plain/<name> for URL sources. `hub.requests` holds every request: (method, path, range, authorization).
-Holds: a fault is asked for by name and path, once per entry: hub.faults["data/a.parquet"] = ["503", "cut"];
-     hub.broken["data/a.parquet"] = "flip" never heals. Faults: 503 · cut · short · flip · html · stall.
+Holds: a fault is asked for by place, once per entry: hub.faults["data/a.parquet"] = ["503", "cut@7"];
+     hub.broken["data/a.parquet"] = "flip" never heals. A place is a file's name (its bytes), "resolve NAME"
+     (where the Hub says who has them), "revision" or "tree". A fault of bytes is cut · short · flip · stall ·
+     drip, the first three also @OFFSET; one of a whole answer is named in ANSWERS, or is "429 after SECONDS".
 """
 
 import contextlib
@@ -27,6 +29,23 @@ from dataprep.paths import Paths
 REPO = "someone/texts"
 COMMIT = "a" * 40
 HTML = b"<!doctype html><title>Please log in to the hotel network</title>"
+JSON = {"Content-Type": "application/json"}
+Answer = tuple[int, dict[str, str], bytes]
+ANSWERS: dict[str, Answer] = {
+    "503": (503, {}, b""),
+    "429": (429, {}, b""),
+    "401": (401, {}, b""),
+    "403": (403, {}, b""),
+    "gated": (403, {"X-Error-Code": "GatedRepo"}, b""),
+    "revoked": (404, {"X-Error-Code": "RevisionNotFound"}, b""),
+    "html": (200, {"Content-Type": "text/html"}, HTML),
+    "truncated": (200, JSON, b'[{"type": "file", "pa'),
+    "an object": (200, JSON, b'{"error": "busy"}'),
+    "a number": (200, JSON, b"7"),
+    "no fields": (200, JSON, b'[{"type": "file"}]'),
+    "no entries": (200, JSON, b'["shard_00000.parquet"]'),
+}
+DRIP_S = 0.05  # between two bytes
 
 
 def shard_bytes(number: int, n_documents: int = 50) -> bytes:
@@ -37,6 +56,11 @@ def shard_bytes(number: int, n_documents: int = 50) -> bytes:
     file = io.BytesIO()
     pq.write_table(pa.table({"text": [f"document {i} of shard {number}" for i in range(n_documents)]}), file)
     return file.getvalue()
+
+
+def git_sha1(content: bytes) -> str:
+    """What git calls a file of these bytes, and the Hub what it does not keep in large-file storage."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 class Request(NamedTuple):
@@ -66,6 +90,10 @@ class Loopback:
         self.ranges, self.page_files, self.not_lfs = ranges, page_files, not_lfs
         self.faults: dict[str, list[str]] = {}
         self.broken: dict[str, str] = {}
+        self.etags: dict[str, str] = {}  # said in place of the right ones
+        self.tell_git: dict[str, str] = {}  # as above, of git's names for small files
+        self.versions: dict[str, list[str]] = {}  # ETags of a name's bytes, one an answer
+        self.address: str | None = None  # said to be ours in place of the right one
         self.requests: list[Request] = []
         self.closing = threading.Event()  # ends a stall
         self._lock = threading.Lock()
@@ -99,7 +127,7 @@ class Loopback:
 
     def url(self, name: str) -> str:
         """A plain address of `name`."""
-        return f"{self.endpoint}/plain/{name}"
+        return f"{self.address or self.endpoint}/plain/{name}"
 
     def blob_requests(self) -> list[Request]:
         """Requests that asked for a file's bytes."""
@@ -113,6 +141,14 @@ class Loopback:
             waiting = self.faults.get(name)
             return waiting.pop(0) if waiting else None
 
+    def answer_of(self, fault: str | None, path: str) -> Answer | None:
+        """The whole answer that `fault` gives in place of the right one, if it is of that kind."""
+        if fault == "loop":
+            return 302, {"Location": path}, b""
+        if fault and fault.startswith("429 after "):
+            return 429, {"Retry-After": fault.removeprefix("429 after ")}, b""
+        return ANSWERS.get(fault or "")
+
     def tree(self) -> list[dict[str, Any]]:
         """The tree as the API lists it: folders too."""
         folders = sorted({name.rpartition("/")[0] for name in self.files} - {""})
@@ -120,7 +156,12 @@ class Loopback:
             {"type": "directory", "path": folder, "oid": "d" * 40, "size": 0} for folder in folders
         ]
         for name, content in sorted(self.files.items()):
-            entry = {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+            entry = {
+                "type": "file",
+                "path": name,
+                "size": len(content),
+                "oid": self.tell_git.get(name) or git_sha1(content),
+            }
             if name not in self.not_lfs:
                 lfs = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
                 entry["lfs"] = lfs
@@ -170,22 +211,41 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(401, {"X-Error-Code": "RepoNotFound"}, b"")
 
+    def _misbehaves(self, place: str) -> bool:
+        """Whether the answer was a fault's, and is sent already."""
+        answer = self.hub.answer_of(self.hub.fault_of(place), self.path)
+        if answer:
+            self._send(*answer)
+        return answer is not None
+
     def _revision(self, revision: str) -> None:
+        if self._misbehaves("revision"):
+            return
         if revision in {"main", self.hub.commit}:
             self._json({"id": self.hub.repo, "sha": self.hub.commit, "private": False, "tags": [], "downloads": 0})
         else:
             self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"")
 
     def _tree(self) -> None:
-        if self.hub.fault_of("tree") == "stall":
+        fault = self.hub.fault_of("tree")
+        if answer := self.hub.answer_of(fault, self.path):
+            self._send(*answer)
+            return
+        if fault == "stall":
             self.hub.closing.wait()
         start = int(parse_qs(urlsplit(self.path).query).get("cursor", ["0"])[0])
         entries, end = self.hub.tree(), start + self.hub.page_files
         here = f"{self.hub.endpoint}{urlsplit(self.path).path}?recursive=true&cursor={end}"
-        self._json(entries[start:end], {"Link": f'<{here}>; rel="next"'} if end < len(entries) else {})
+        if fault == "circle":
+            here, end = f"{self.hub.endpoint}{self.path}", 0
+        self._json(
+            entries[start:end] if end else entries, {"Link": f'<{here}>; rel="next"'} if end < len(entries) else {}
+        )
 
     def _resolve(self, name: str) -> None:
         hub = self.hub
+        if self._misbehaves(f"resolve {name}"):
+            return
         if hub.token and self.headers.get("authorization") != f"Bearer {hub.token}":
             self._send(403, {"X-Error-Code": "GatedRepo"}, b"")
         elif name not in hub.files:
@@ -196,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             headers = {
                 "X-Repo-Commit": hub.commit,
-                "X-Linked-ETag": f'"{hashlib.sha256(hub.files[name]).hexdigest()}"',
+                "X-Linked-ETag": f'"{hub.etags.get(name) or hashlib.sha256(hub.files[name]).hexdigest()}"',
                 "X-Linked-Size": str(len(hub.files[name])),
                 "Location": f"{hub.other_host}/blobs/{name}",
             }
@@ -208,28 +268,29 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = self.hub.files[name]
         wanted = self.headers.get("range") if self.hub.ranges else None
-        probe = wanted == "bytes=0-0"
-        fault = None if probe and self.hub.broken.get(name) != "html" else self.hub.fault_of(name)
-        if fault == "flip":
-            middle = len(content) // 2
-            content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-        if fault == "html":
-            self._send(200, {"Content-Type": "text/html"}, HTML)
-        elif fault == "503":
-            self._send(503, {}, b"")
+        lasts = self.hub.answer_of(self.hub.broken.get(name), self.path) is not None
+        fault = None if wanted == "bytes=0-0" and not lasts else self.hub.fault_of(name)
+        kind, at = _split(fault, content)
+        tag = (self.hub.versions.get(name) or ['"blob"']).pop(0)
+        if kind == "flip":
+            content = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+        if answer := self.hub.answer_of(fault, self.path):
+            self._send(*answer)
         elif wanted:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
             start, end = int(first), min(int(last or len(content)), len(content) - 1)
             content_range = f"bytes {start}-{end}/{len(content)}"
-            self._send(206, {"Content-Range": content_range, "ETag": '"blob"'}, content[start : end + 1], fault)
+            self._send(206, {"Content-Range": content_range, "ETag": tag}, content[start : end + 1], kind, at - start)
         else:
-            self._send(200, {"ETag": '"blob"'}, content, fault)
+            self._send(200, {"ETag": tag}, content, kind, at)
 
     def _json(self, value: object, headers: dict[str, str] | None = None) -> None:
         self._send(200, {"Content-Type": "application/json", **(headers or {})}, json.dumps(value).encode())
 
-    def _send(self, status: int, headers: dict[str, str], body: bytes, fault: str | None = None) -> None:
-        sent = body[: len(body) // 2] if fault in {"cut", "short", "stall"} else body
+    def _send(
+        self, status: int, headers: dict[str, str], body: bytes, fault: str | None = None, n_sent: int = 0
+    ) -> None:
+        sent = body[: max(n_sent, 0)] if fault in {"cut", "short", "stall"} else body
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -238,7 +299,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "cut":
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
+        if fault == "drip":
+            self._drip(sent)
+        elif self.command != "HEAD":
             self.wfile.write(sent)
             self.wfile.flush()
         if fault == "stall":
@@ -246,6 +309,20 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in {"cut", "stall"}:
             self.close_connection = True
             time.sleep(0.01)
+
+    def _drip(self, body: bytes) -> None:
+        """A byte now and then: never silent for long enough to be called so."""
+        for byte in body:
+            if self.hub.closing.wait(DRIP_S):
+                return
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+
+
+def _split(fault: str | None, content: bytes) -> tuple[str | None, int]:
+    """The kind of a fault of bytes, and where: "cut@7" → ("cut", 7); in the middle where it does not say."""
+    kind, _, at = (fault or "").partition("@")
+    return kind or None, int(at) if at else len(content) // 2
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, root: Path, entry: str) -> Paths:

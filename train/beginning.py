@@ -11,11 +11,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from dataprep.errors import DataError, UsageError
 from dataprep.ledger import Journal, Record, read_journal
 from dataprep.quantity import at_step
-from train.checkpoint import Checkpoint, newest_good
+from train.checkpoint import Checkpoint, load_checkpoint, load_moments, load_weights, newest_good
 from train.keeping import reading
+from train.optim import Optimizer
 from train.prepare import Job
 from train.runs.trash import refuse_trashed
 from train.step_folders import list_checkpoints
@@ -89,6 +92,25 @@ def find_checkpoint(job: Job, records: list[Record]) -> Checkpoint | None:
     elif starts:
         print("no checkpoint was reached before: starting again from row 0", flush=True)
     return checkpoint
+
+
+def begin_with(resumed: Checkpoint | None, parent: Parent | None, model: nn.Module, optimizer: Optimizer) -> None:
+    """Load what the first rank found, on this rank. Raises DataError where its files are not on this rank's disk."""
+    try:
+        if resumed:
+            load_checkpoint(resumed, model, optimizer)
+        elif parent:
+            assert parent.checkpoint, "a run without a checkpoint of its own begins with its parent's"
+            load_weights(parent.checkpoint, model)
+            if parent.optimizer_kept:
+                load_moments(parent.checkpoint, optimizer)
+    except FileNotFoundError as error:
+        raise DataError(
+            "the checkpoint that the first rank found is not where this rank looks",
+            seen=f"no {error.filename or error}",
+            wanted="one folder runs/ for the ranks of every machine",
+            fix="df runs   # on each machine: put it on a disk that all of them share",
+        ) from None
 
 
 def _say_skipped(complaints: Sequence[DataError]) -> None:

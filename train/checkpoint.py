@@ -6,7 +6,6 @@ Holds: state.json names size and sha256 of both files and hashes itself; nothing
     state.json          {"step": 50, "rows_done": 400, "tokens_done": 25600, "recipe_sha256": …, "files": …}
 """
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass, fields, replace
@@ -19,10 +18,11 @@ from torch import nn
 
 from dataprep.errors import DataError
 from dataprep.publish import sha256_file, sweep
+from dataprep.state_file import STATE, state_hash
 from train.optim import Optimizer
 from train.step_folders import list_checkpoints, step_of
 
-WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizer.pt", "state.json"
+WEIGHTS, MOMENTS = "model.safetensors", "optimizer.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +130,3 @@ def from_state(folder: Path, state: dict[str, Any]) -> Checkpoint:
 def file_fact(file: Path) -> dict[str, Any]:
     """What state.json says of a file."""
     return {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
-
-
-def state_hash(state: dict[str, Any]) -> str:
-    """What state.json says of itself."""
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dataprep.errors import Parser
 from dataprep.quantity import count, name, positive, rate, run_at_step, seed, unicode_text
+from dataprep.sampled import LOOKS
 from dataprep.shapes import PRESETS
 from train.stages import HEADS, OPTIMIZERS, SCHEDULES, STAGES, TRACKERS
 
@@ -59,8 +60,10 @@ class TrainConfig:
     track: str | None
     # where
     device: str | None
+    rank_timeout: float
     compile: bool
     print_row_hash: bool
+    verify: str
     argv: tuple[str, ...]
 
 
@@ -111,6 +114,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     add("--head", choices=HEADS, help="tied: the embedding is the output head too (default); untied: two matrices")
     add("--seed", type=seed, help="seed of the first weights and of the sample (default: 1)")
     add("--resume", choices=("auto", "never"), default="auto", help="go on from the newest whole checkpoint")
+    verify_help = "how closely bins are looked at before the first step; full reads every byte (default: sampled)"
+    add("--verify", choices=LOOKS, default="sampled", help=verify_help)
     add("--print-row-hash", action="store_true", help="print the hash of the ordered rows; train nothing")
 
 
@@ -122,6 +127,8 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     add("--schedule", choices=SCHEDULES, help="how the rate falls, as a function of tokens (default: by --stage)")
     add("--learning-rate", type=rate, metavar="RATE", help="peak rate (default: the model's, by --stage)")
     add("--device", choices=("cpu", "cuda"), help="(default: cuda where there is one)")
+    timeout_help = "how long ranks wait for one that is silent (default: 10)"
+    add("--rank-timeout", type=positive, default=10.0, metavar="MINUTES", help=timeout_help)
     compile_help = "torch.compile on a GPU (default: yes; eager with a note where it fails)"
     add("--compile", action=argparse.BooleanOptionalAction, default=True, help=compile_help)
 

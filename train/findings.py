@@ -12,10 +12,10 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 
-from dataprep.errors import DataError
+from dataprep.errors import DataError, disk_error
 from dataprep.ledger import Record
 from dataprep.paths import Paths
-from dataprep.publish import sync
+from dataprep.publish import sync, take_lock
 from train.journal import now
 from train.lines import append_line, cut_torn_line
 from train.weights import Opened
@@ -27,7 +27,10 @@ def record_findings(paths: Paths, opened: Opened, kind: str, records: Sequence[R
     with _locked(paths, opened.run) as descriptor:
         for record in records:
             append_line(descriptor, paths.findings(opened.run), {"kind": kind, **record, **about})
-        os.fsync(descriptor)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise disk_error(error, paths.findings(opened.run)) from None
 
 
 def _about(opened: Opened) -> Record:
@@ -58,7 +61,7 @@ def _locked(paths: Paths, run: str) -> Iterator[int]:
             fix=f"python -m train.runs restore {run}; then evaluate it again",
         ) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        take_lock(descriptor, fcntl.LOCK_EX, file)
         cut_torn_line(descriptor, file)
         sync(file.parent)
         yield descriptor

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dataprep.errors import UsageError
+from dataprep.errors import UsageError, disk_error
 from dataprep.ledger import Record, read_journal
-from dataprep.publish import sync
+from dataprep.publish import sync, take_lock
 from train.lines import append_line, cut_torn_line
 
 
@@ -49,12 +49,20 @@ class Journal:
         """Append one record."""
         if self._descriptor is None:
             return
-        append_line(self._descriptor, self._file, {"kind": kind, "attempt": self.attempt, **fields})
+        append_line(self._descriptor, self._named, {"kind": kind, "attempt": self.attempt, **fields})
 
     def make_durable(self) -> None:
         """Wait until every record is on the disk."""
         if self._descriptor is not None:
-            os.fdatasync(self._descriptor)
+            try:
+                os.fdatasync(self._descriptor)
+            except OSError as error:
+                raise disk_error(error, self._named) from None
+
+    @property
+    def _named(self) -> Path:
+        assert self._file is not None, "a journal with a descriptor has a file"
+        return self._file
 
     def close(self) -> None:
         """Make everything durable and give up the lock. A journal in which nothing began is taken away again."""
@@ -75,7 +83,7 @@ def now() -> str:
 
 def _lock(descriptor: int, file: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, file)
     except BlockingIOError:
         raise _in_use(file) from None
     # Taken away before we had the lock: by its writer, who found it empty, or with its run, to the trash.

@@ -10,19 +10,21 @@ import json
 import os
 from pathlib import Path
 
+from dataprep.errors import disk_error
 from dataprep.ledger import Record
+from dataprep.sealed_lines import seal_line
 
 
-def append_line(descriptor: int, file: Path | None, record: Record) -> None:
+def append_line(descriptor: int, file: Path, record: Record) -> None:
     """Append one record. Raises ValueError for numbers that JSON cannot say."""
-    block = f"{json.dumps(record, ensure_ascii=False, allow_nan=False)}\n".encode()
+    block = seal_line(json.dumps(record, ensure_ascii=False, allow_nan=False).encode()) + b"\n"
     try:
         written = os.write(descriptor, block)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(file)) from None  # os.write does not say where
+        raise disk_error(error, file, needed_bytes=len(block)) from None  # os.write does not say where
     if written != len(block):  # a full disk: no half line may stay, for another record comes after it
         os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        raise disk_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), file, needed_bytes=len(block))
 
 
 def cut_torn_line(descriptor: int, file: Path) -> int:

@@ -6,10 +6,11 @@ with lock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone: …
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from dataprep.publish import take_lock
 
 
 @contextlib.contextmanager
@@ -21,14 +22,14 @@ def lock(path: Path, kind: int) -> Iterator[bool]:
         yield False
         return
     try:
-        yield _is_had(descriptor, kind)
+        yield _is_had(descriptor, kind, path)
     finally:
         os.close(descriptor)
 
 
-def _is_had(descriptor: int, kind: int) -> bool:
+def _is_had(descriptor: int, kind: int, path: Path) -> bool:
     try:
-        fcntl.flock(descriptor, kind)
+        take_lock(descriptor, kind, path)
     except BlockingIOError:
         return False
     return True

@@ -9,6 +9,7 @@ python train/main.py --manifest --model tiny     torchrun --standalone --nproc_p
 import contextlib
 import math
 import time
+from datetime import timedelta
 from functools import partial
 from typing import NoReturn
 
@@ -17,8 +18,9 @@ from torch import nn
 
 from dataprep.errors import DataError, EnvironmentProblem
 from dataprep.ledger import Record, rows_in_weights
-from train.beginning import Parent, find_checkpoint, find_parent
-from train.checkpoint import Cursor, clear_the_way, load_checkpoint, load_moments, load_weights
+from train.agreement import refuse_difference, what_is_trained
+from train.beginning import Parent, begin_with, find_checkpoint, find_parent
+from train.checkpoint import Cursor, clear_the_way
 from train.config import TrainConfig
 from train.ending import NEXT, end_again, has_ended, resume_command
 from train.gradients import accumulate_gradients, among_ranks
@@ -34,8 +36,9 @@ from train.optim import GRAD_NORM_LIMIT, learning_rate, make_optimizer, set_lear
 from train.prefetch import RowsAhead
 from train.prepare import Job, open_job
 from train.progress import StepLines, header
-from train.ranks import Ranks, joined
+from train.ranks import Ranks, joined, telling_of_lost_peers
 from train.records import checkpoint_record, end_record, speed, start_record, step_record
+from train.room import check_room
 from train.row_hash import print_row_hash
 from train.stopping import StopRequest, listening, outliving_the_terminal
 from train.tracking import Tracker, open_tracker
@@ -43,10 +46,13 @@ from train.tracking import Tracker, open_tracker
 
 def train(config: TrainConfig) -> int:
     """Train the plan from where the run stands to its end, to --tokens, or to a signal. Every rank runs this."""
-    with outliving_the_terminal(), joined(config.device) as ranks:
+    with outliving_the_terminal(), joined(config.device, timeout=timedelta(minutes=config.rank_timeout)) as ranks:
         job = ranks.agree(lambda: open_job(config, world_size=ranks.world_size))
+        told = ranks.gather(what_is_trained(job))
+        ranks.agree(lambda: refuse_difference(told))
         if config.print_row_hash:
             return print_row_hash(job, ranks)
+        ranks.agree(lambda: job.check_sound() if ranks.is_first_here else None)
         with contextlib.ExitStack() as held:
             # Judged before the journal exists: a refused parent leaves no run behind.
             found = ranks.agree(lambda: find_parent(job, held) if ranks.is_first else None)
@@ -83,13 +89,7 @@ class Attempt:
         self.model = model.to(ranks.device)
         self.n_parameters = sum(weight.numel() for weight in self.model.parameters())
         self.optimizer = ranks.agree(lambda: make_optimizer(self.model, job.settings.optimizer))
-        if self.resumed:
-            load_checkpoint(self.resumed, self.model, self.optimizer)
-        elif parent:
-            assert parent.checkpoint, "a run without a checkpoint of its own begins with its parent's"
-            load_weights(parent.checkpoint, self.model)
-            if parent.optimizer_kept:
-                load_moments(parent.checkpoint, self.optimizer)
+        ranks.agree(lambda: begin_with(self.resumed, parent, self.model, self.optimizer))
         self.keeper = Keeper(job, ranks, journal, self.cursor)
         self.judge = Judge(job, ranks, journal, self.model, self.cursor, has_parent=parent is not None)
 
@@ -100,12 +100,13 @@ class Attempt:
             self.ranks.say(end_again(self.job, self.journal.records, self.cursor))
             return 0
 
+        self.ranks.agree(self._check_room)
         self.tracker = self.ranks.agree(self._open_tracker)
         self.trained = self._made_ready()
         self._begin()
         status = "failed"
         try:
-            with listening() as stop:
+            with listening() as stop, telling_of_lost_peers():
                 interrupted = self._train_rows(stop)
                 self._save()
                 self.keeper.finish()
@@ -120,6 +121,10 @@ class Attempt:
         again = resume_command(self.job, world_size=self.ranks.world_size, limit=self.limit)
         self.ranks.say(f"go on with: {again}" if interrupted else NEXT)
         return 0
+
+    def _check_room(self) -> None:
+        if self.ranks.is_first:
+            check_room(self.job, self.cursor, self.last_row, self.n_parameters)
 
     def _made_ready(self) -> nn.Module:
         """The model as it is trained: on the best kernels here, and the gradients of several ranks averaged by DDP."""

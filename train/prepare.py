@@ -13,6 +13,7 @@ from dataprep.bundle import Bundle, open_bundle
 from dataprep.errors import BudgetError, DataError, UsageError
 from dataprep.paths import Paths, find_paths
 from dataprep.recipe import Recipe, load_recipe
+from dataprep.soundness import check_sound
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab
 from train.checkpoint import Cursor
@@ -82,6 +83,11 @@ class Job:
             "optimizer": self.settings.optimizer,
             "seed": self.settings.seed,
         }
+
+    def check_sound(self) -> None:
+        """Look at the bins that are trained on and judged by, as closely as --verify says. Raises DataError."""
+        shards = (*self.recipe.shards, *self.held_out.gatherer.shards)
+        check_sound(self.paths, self.recipe.tokenizer, shards, look=self.config.verify)
 
     def last_row(self, cursor: Cursor) -> int:
         """Where to stop: the plan's end, or the last whole step from `cursor` within --tokens."""

@@ -2,13 +2,15 @@
 
 In:  torchrun's environment variables and --device. Out: `Ranks`: who I am, where I compute, sums over all.
 Holds: one process uses no process group; several prove that sums come back before anything else is done, or leave
-       with the settings that cure it; a peer that falls silent later ends the run after ten minutes.
+       with the settings that cure it; a peer that is gone later, or silent for --rank-timeout, ends the run with
+       three lines, told before anything else is done: torchrun's SIGTERM is on its way.
 """
 
 import contextlib
 import gc
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,13 +23,16 @@ import torch.distributed as dist
 from dataprep.errors import EnvironmentProblem, QuernError
 from dataprep.gpus import Gpu, find_gpu
 from train.preflight import known_cures
+from train.terminal import safe
 from train.waiting import leave_at_once, limited
 
-_TIMEOUT = timedelta(minutes=10)  # the others wait this long while the first rank writes a checkpoint
+_TIMEOUT = timedelta(minutes=10)  # the others wait this long while the first rank reads or writes a checkpoint
 _ARRIVAL_S = 120.0  # torch is loaded from a cold or distant disk on one machine, and from memory on another
 _ANSWER_S = 20.0  # once all have arrived
 _STAGGER_S = 1.0  # torchrun ends the ranks after the first that leaves: so one tells the problem, not all
-_GONE = re.compile(r"[Cc]onnection (closed|reset) by (remote )?peer|remote process exited")  # as gloo and NCCL say it
+# As gloo, NCCL and torch's store say it.
+_GONE = re.compile(r"[Cc]onnection (closed|reset) by (remote )?peer|remote process exited|[Bb]roken pipe")
+_SILENT = re.compile(r"Timed out waiting \d+ ?ms|[Ww]ait timeout after \d+ ?ms|collective operation timeout")
 Prepared = TypeVar("Prepared")
 
 
@@ -43,6 +48,11 @@ class Ranks:
     def is_first(self) -> bool:
         """Whether this rank prints, journals and saves."""
         return self.rank == 0
+
+    @property
+    def is_first_here(self) -> bool:
+        """Whether this rank looks at this machine's disk for all ranks of the machine."""
+        return self.world_size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
 
     @property
     def hardware(self) -> str:
@@ -71,7 +81,7 @@ class Ranks:
         if not self.is_first:
             return
         try:
-            print(line, flush=True)
+            print(safe(line), flush=True)
         except OSError:  # a closed terminal or pipe: everything said is in the journal too
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -111,24 +121,40 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def joined(device_name: str | None) -> Iterator[Ranks]:
+def joined(device_name: str | None, *, timeout: timedelta = _TIMEOUT) -> Iterator[Ranks]:
     """Join the process group if torchrun made one; leave it cleanly."""
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
     if world_size == 1:
         yield Ranks(rank=0, world_size=1, device=device)
         return
-    _join_group(device, world_size)
+    _join_group(device, world_size, timeout)
     try:
-        yield Ranks(rank=rank, world_size=world_size, device=device)
-        dist.barrier()  # a rank that leaves while the first still saves is taken for a crash now and then
-    except RuntimeError as error:
-        if not _GONE.search(str(error)):
-            raise
-        raise _peer_gone(error) from None
+        with telling_of_lost_peers():
+            yield Ranks(rank=rank, world_size=world_size, device=device)
+            dist.barrier()  # a rank that leaves while the first still saves is taken for a crash now and then
     finally:
         gc.collect()  # a model wrapped by DDP holds on to the group, whose threads must end before the process does
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def telling_of_lost_peers() -> Iterator[None]:
+    """Tell, where a collective fails for want of a peer, that it is gone or silent; then leave with exit code 5.
+
+    Told here and at once, not at the end as other errors are: what is in flight may take longer to finish than torchrun
+    waits before it kills.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        problem = _lost_peer(error)
+        if problem is None:
+            raise
+        with contextlib.suppress(OSError):  # nobody reads any more
+            sys.stderr.write(f"{problem}\n")  # in one write: every survivor tells it
+            sys.stderr.flush()
+        raise SystemExit(problem.exit_code) from None
 
 
 def answer_once(device_name: str) -> None:
@@ -138,13 +164,13 @@ def answer_once(device_name: str) -> None:
     dist.destroy_process_group()
 
 
-def _join_group(device: torch.device, world_size: int) -> None:
+def _join_group(device: torch.device, world_size: int, timeout: timedelta = _TIMEOUT) -> None:
     """Make the process group, and prove that a sum comes back. Ends the process where it does not."""
     later_s = _STAGGER_S * int(os.environ.get("LOCAL_RANK", "0"))
     try:
         with limited(_ARRIVAL_S + later_s, _unanswered(device, world_size, f"not all came within {_ARRIVAL_S:g} s")):
             # Counts and objects travel by gloo even beside GPUs: they never make a GPU wait.
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timeout)
         with limited(_ANSWER_S + later_s, _unanswered(device, world_size, f"no sum within {_ANSWER_S:g} s")):
             _first_sum(device, world_size)
     except ValueError as error:
@@ -155,7 +181,7 @@ def _join_group(device: torch.device, world_size: int) -> None:
             fix=f"torchrun --standalone --nproc_per_node={world_size} train/main.py --manifest, or unset WORLD_SIZE",
         ) from None
     except RuntimeError as error:  # of which kind depends on the backend and on torch's version
-        leave_at_once(_unanswered(device, world_size, str(error).partition("\n")[0]))
+        leave_at_once(_no_meeting(str(error)) or _unanswered(device, world_size, str(error).partition("\n")[0]))
 
 
 def _first_sum(device: torch.device, world_size: int) -> None:
@@ -168,6 +194,27 @@ def _first_sum(device: torch.device, world_size: int) -> None:
             raise RuntimeError(f"{world_size} ones add up to {ones.item():g} on {place}")
 
 
+def _no_meeting(said: str) -> EnvironmentProblem | None:
+    """What no other network setting cures: a taken port, or a network card that is not in this machine."""
+    port, card = os.environ.get("MASTER_PORT", "none"), os.environ.get("GLOO_SOCKET_IFNAME", "none")
+    if "EADDRINUSE" in said:
+        return EnvironmentProblem(
+            "the port where the ranks meet is taken by another program",
+            seen=f"MASTER_PORT {port}, address already in use",
+            wanted="a free port",
+            fix=f"ss -ltnp | grep {port}   # who has it; or another port: torchrun --master-port, or --standalone",
+        )
+    if "Unable to find address for" in said:
+        cards = ", ".join(name for _, name in socket.if_nameindex())
+        return EnvironmentProblem(
+            "GLOO_SOCKET_IFNAME names no network card of this machine that has an address",
+            seen=card,
+            wanted=f"one of {cards}, or nothing set",
+            fix="unset GLOO_SOCKET_IFNAME",
+        )
+    return None
+
+
 def _unanswered(device: torch.device, world_size: int, seen: str) -> EnvironmentProblem:
     backend = "nccl" if device.type == "cuda" else "gloo"
     return EnvironmentProblem(
@@ -178,13 +225,25 @@ def _unanswered(device: torch.device, world_size: int, seen: str) -> Environment
     )
 
 
-def _peer_gone(error: RuntimeError) -> EnvironmentProblem:
-    return EnvironmentProblem(
-        "another rank is gone, so this one leaves: what that rank says is the cause; if nothing, it was killed",
-        seen=str(error).partition("\n")[0][-160:],
-        wanted="every rank, to the end",
-        fix="dmesg | tail   # was memory short? Then the same command goes on from the newest checkpoint",
-    )
+def _lost_peer(error: RuntimeError) -> EnvironmentProblem | None:
+    """What a collective's error means for want of a peer; None for every other error."""
+    said = re.sub(r"^\[[^]]*\] ", "", str(error).partition("\n")[0]).partition(". ")[0][:160]  # less its line of code
+    if _GONE.search(str(error)):
+        return EnvironmentProblem(
+            "another rank is gone, so this one leaves: what that rank says is the cause; if nothing, it was killed",
+            seen=said,
+            wanted="every rank, to the end",
+            fix="dmesg | tail   # was memory short? Then the same command goes on from the newest checkpoint",
+        )
+    if _SILENT.search(str(error)):
+        return EnvironmentProblem(
+            "another rank has not answered for as long as --rank-timeout allows, so this one leaves",
+            seen=said,
+            wanted="an answer from every rank",
+            fix="ps -eo pid,stat,args | grep train/main.py   # T is stopped, D waits for a disk; then the same command"
+            " goes on, with a larger --rank-timeout if that rank was only slow",
+        )
+    return None
 
 
 def choose_device(name: str | None, local_rank: int = 0) -> torch.device:

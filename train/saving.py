@@ -8,23 +8,20 @@ Costs: one more copy in host memory, made at the first save and used again: 12 b
 saver.begin(cursor, model, optimizer) … saver.published() is not None … saver.remove_old() … saver.close()
 """
 
-import contextlib
-import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dataprep.errors import EnvironmentProblem
 from dataprep.publish import publishing_folder
-from train.checkpoint import MOMENTS, STATE, WEIGHTS, Checkpoint, Cursor, file_fact, from_state, state_hash
+from dataprep.state_file import STATE, state_text
+from train.checkpoint import MOMENTS, WEIGHTS, Checkpoint, Cursor, file_fact, from_state
+from train.disk import refusing
 from train.keeping import remove_old
 from train.optim import Optimizer
 from train.step_folders import step_folder
@@ -100,7 +97,7 @@ class Saver:
         return Saved(checkpoint=made, stall_seconds=round(stall_seconds, 6), write_seconds=round(seconds, 6))
 
     def _remove_old(self) -> list[str]:
-        with _refusing(f"an old checkpoint could not be removed from {self._checkpoints}", self._checkpoints):
+        with refusing(f"an old checkpoint could not be removed from {self._checkpoints}", self._checkpoints):
             return remove_old(self._checkpoints, keep=self._keep, keep_every=self._keep_every)
 
 
@@ -108,13 +105,24 @@ def publish_checkpoint(checkpoints: Path, snapshot: Snapshot) -> Checkpoint:
     """Publish step_<step>. Raises EnvironmentProblem, most often for a full disk."""
     folder = step_folder(checkpoints, snapshot.cursor.step)
     refusal = f"the checkpoint {folder.name} could not be written; the ones before it are kept"
-    with _refusing(refusal, folder), publishing_folder(folder) as part:
+    with refusing(refusal, folder, needed_bytes=_bytes_of(snapshot)), publishing_folder(folder) as part:
         save_file(snapshot.weights, part / WEIGHTS)
         torch.save(snapshot.moments, part / MOMENTS)
         state = {**vars(snapshot.cursor), "identity": snapshot.identity, "rng": snapshot.rng.hex()}
         state |= {"files": {name: file_fact(part / name) for name in (WEIGHTS, MOMENTS)}}
-        (part / STATE).write_text(json.dumps(state | {"sha256": state_hash(state)}, indent=2) + "\n")
+        (part / STATE).write_text(state_text(state))
     return from_state(folder, state)
+
+
+def _bytes_of(snapshot: Snapshot) -> int:
+    return _tensor_bytes(snapshot.weights) + _tensor_bytes(snapshot.moments)
+
+
+def _tensor_bytes(state: Any) -> int:
+    if isinstance(state, Tensor):
+        return state.nbytes
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return sum(_tensor_bytes(part) for part in parts)
 
 
 def copy_to_host(state: Any, copies: Any = None) -> Any:
@@ -141,17 +149,3 @@ def _copy_tensor(tensor: Tensor, copy: Any) -> Tensor:
     if not (isinstance(copy, Tensor) and (copy.shape, copy.dtype) == (tensor.shape, tensor.dtype)):
         copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
     return copy.copy_(tensor, non_blocking=True)
-
-
-@contextlib.contextmanager
-def _refusing(what: str, folder: Path) -> Iterator[None]:
-    """Each writer has its own word for a disk that is full: safetensors one, torch a RuntimeError, Python OSError."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise EnvironmentProblem(
-            what,
-            seen=str(error).partition("\n")[0],
-            wanted=f"free space and a healthy disk for {folder}",
-            fix=f"df -h {folder.parent}; make space, then the same command goes on",
-        ) from error

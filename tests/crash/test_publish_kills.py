@@ -1,93 +1,58 @@
-"""Killed at every step of every publication, the same command ends with the same bytes."""
+"""Every command killed with SIGKILL, again and again, publishes what an undisturbed run does: the quick share.
 
-import os
-import shutil
-import signal
-import subprocess
-import sys
+`make torture KILLS=1000 ONLY=kills` does the same for longer, and to the trainer; test_run_kills.py is its quick share.
+"""
+
 from pathlib import Path
 
 import pytest
-from conftest import byte_ranks, run_in, sentences, write_source
+from crash import replaced_export
+from torture.kills import SHARES, killing, line_of
 
-from dataprep import pack, shards
-from dataprep.paths import Paths
-from dataprep.vocab_store import publish_vocab
+from train.export.folder import stands
 
-KILL_AT = Path(__file__).with_name("kill_at.py")
-STEPS = ("opened", "written", "synced", "renamed", "published")
+MILLS, DERIVERS, KEEPERS, *_WITH_TORCH = SHARES
 
 
-def arguments(root: Path, verb: str) -> list[str]:
-    if verb == "dataprep.shards":
-        catalogue = str(root / "my.toml")
-        return ["--source", "notes", "--n", "2", "--catalogue", catalogue, "--tokenizer", "tiny-bpe", "--workers", "1"]
-    return ["--mix", "1", "--sources", "notes", "--name", "mix", "--seq-len", "32"]
-
-
-def published(root: Path) -> dict[str, bytes]:
-    """Everything under a final name, but for the database, which is derived and not equal byte for byte."""
-    kept = [file for file in root.rglob("*") if file.is_file() and not file.name.startswith((".", "tokens.db"))]
-    return {str(file.relative_to(root)): file.read_bytes() for file in kept}
-
-
-def leftovers(root: Path) -> list[Path]:
-    return list(root.rglob(".*.part"))
-
-
-def killed(root: Path, verb: str, step: str, turn: int) -> bool:
-    """Run `verb` until the `turn`th time it reaches `step`; False when it never did and ended by itself."""
-    done = subprocess.run(
-        [sys.executable, str(KILL_AT), step, str(turn), verb, *arguments(root, verb)],
-        env=os.environ | {"DATAPREP_ROOT": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in {-signal.SIGKILL, 0}, done.stderr
-    return done.returncode != 0
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """(before shards, after shards, after pack), each a root of its own."""
-    before = tmp_path_factory.mktemp("before") / "root"
-    before.mkdir()
-    write_source(before, "notes", [sentences(f"notes{i}", 40) for i in range(3)])
-    publish_vocab(Paths(root=before), "tiny-bpe", byte_ranks(), origin="made by the tests")
-    encoded = tmp_path_factory.mktemp("encoded") / "root"
-    shutil.copytree(before, encoded)
-    assert run_in(encoded, shards.main, *arguments(encoded, "dataprep.shards")) == 0
-    packed = tmp_path_factory.mktemp("packed") / "root"
-    shutil.copytree(encoded, packed)
-    assert run_in(packed, pack.main, *arguments(packed, "dataprep.pack")) == 0
-    return before, encoded, packed
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_shards_killed_at_a_publication_step_and_run_again_gives_the_same_bytes(
-    step: str, undisturbed: tuple[Path, Path, Path], tmp_path: Path
+@pytest.mark.parametrize(
+    ("commands", "n_kills"),
+    [
+        (MILLS, {"moment": 3, "step": 9, "change": 9}),
+        ((*DERIVERS, *KEEPERS), {"moment": 1, "step": 4, "change": 5}),
+    ],
+)
+def test_commands_killed_again_and_again_publish_what_an_undisturbed_run_does(
+    commands: tuple[str, ...], n_kills: dict[str, int], tmp_path: Path
 ) -> None:
-    before, encoded, _ = undisturbed
-    root = tmp_path / "root"
-    shutil.copytree(before, root)
-    # The source's record, then bin, docs and receipt of three shards, then the database.
-    n_kills = sum(killed(root, "dataprep.shards", step, turn) for turn in (1, 2, 3, 4))
-    assert n_kills == 4
-    assert run_in(root, shards.main, *arguments(root, "dataprep.shards")) == 0
-    assert published(root) == published(encoded)
-    assert leftovers(root) == []
+    told = list(killing(tmp_path, commands, n_kills))
+    assert [each["differences"] for each in told] == [[]] * len(told)
+    assert {(each["command"], each["kind"]): each["kills"] for each in told} == {
+        (command, kind): kills for command in commands for kind, kills in n_kills.items()
+    }
+    assert all(line_of(each).lost == 0 for each in told)
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_pack_killed_at_a_publication_step_and_run_again_gives_the_same_bytes(
-    step: str, undisturbed: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
-    _, encoded, packed = undisturbed
-    root = tmp_path / "root"
-    shutil.copytree(encoded, root)
-    assert killed(root, "dataprep.pack", step, 1)  # the plan
-    assert killed(root, "dataprep.pack", step, 2)  # the recipe, or what comes after it
-    assert run_in(root, pack.main, *arguments(root, "dataprep.pack")) == 0
-    assert published(root) == published(packed)
-    assert leftovers(root) == []
+def test_the_command_line_is_killed_at_a_named_step_by_a_variable_that_only_the_tests_know(tmp_path: Path) -> None:
+    (told,) = killing(tmp_path, ("index",), {"as typed": 2})
+    assert (told["kills"], told["differences"]) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "seen"),
+    [
+        ("written in place", "neither as before nor as after"),
+        ("nothing swept", "a temp is left"),
+    ],
+)
+def test_a_promise_that_is_broken_on_purpose_is_found(sabotage: str, seen: str, tmp_path: Path) -> None:
+    (told,) = killing(tmp_path, ("shards",), {"step": 6}, sabotage=sabotage)
+    assert any(seen in difference for difference in told["differences"])
+    assert line_of(told).lost > 0
+
+
+def test_an_export_killed_between_its_two_renames_is_there_whatever_is_asked_next(tmp_path: Path) -> None:
+    folder, of = tmp_path / "export", {"word": "after"}
+    replaced_export.main([str(folder), "after"])
+    folder.rename(tmp_path / ".export.new.part")  # what a kill left: the old one is aside, the new one has no name yet
+    assert stands(folder, of, force=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["export"]

@@ -14,6 +14,7 @@ from dataprep import shards, show, verify
 from dataprep.bins import read_receipt
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
+from dataprep.publish import open_record
 from dataprep.sql import ask
 from dataprep.vocab_store import publish_vocab
 
@@ -147,14 +148,14 @@ def test_verify_recounts_what_a_receipt_says_of_the_mask(
     root: Path, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = root / f"{BINS}/shard_00000.json"
-    value = json.loads(file.read_text())
+    value = open_record(file.read_bytes())
     file.write_text(json.dumps(value | {change: value[change] + 1}))
     assert "loss tokens are those of the mask" in failed(root, capsys, "--full")
 
 
 def test_verify_notices_a_document_that_nobody_counted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = root / f"{BINS}/shard_00000.json"
-    value = json.loads(file.read_text())
+    value = open_record(file.read_bytes())
     value["excluded"].pop("unknown role")
     file.write_text(json.dumps(value))
     assert "document ends add up to the tokens" in failed(root, capsys)

@@ -14,6 +14,7 @@ from dataprep import explain, pack
 from dataprep.decoded import Run as Shown
 from dataprep.errors import DataError, QuernError, UsageError
 from dataprep.paths import Paths
+from dataprep.publish import open_record
 from dataprep.recipe import load_recipe
 from train.runs import __main__ as runs
 
@@ -208,7 +209,7 @@ def test_a_plan_or_recipe_that_is_gone_is_named(paths: Paths, lost: str, words: 
 @pytest.mark.usefixtures("base")
 def test_a_bin_that_changed_is_not_taken_for_what_the_model_was_given(paths: Paths) -> None:
     for receipt in paths.bins("tiny-bpe", "alpha").glob("*.json"):
-        told = json.loads(receipt.read_text())
+        told = open_record(receipt.read_bytes())
         told["bin"]["sha256"] = "0" * 64
         receipt.write_text(json.dumps(told))
     with pytest.raises(DataError, match="of alpha changed after the plan was made"):

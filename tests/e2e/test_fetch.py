@@ -13,7 +13,7 @@ import pytest
 from loopback import COMMIT, HTML, Loopback, serving, shard_bytes, stand_in
 
 import dataprep
-from dataprep import fetch, publish, raw, urls
+from dataprep import fetch, publish, space, urls
 from dataprep.errors import DataError, EnvironmentProblem, UsageError
 from dataprep.listing import Listing, list_source, select
 from dataprep.paths import Paths
@@ -202,8 +202,8 @@ def test_a_pattern_without_files_and_a_pin_that_pins_nothing_are_refused(paths: 
 def test_a_disk_too_small_is_refused_with_both_numbers(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     listing = list_source(texts(), paths)
     total = sum(file.bytes or 0 for file in listing.files)
-    monkeypatch.setattr(raw.shutil, "disk_usage", lambda _: type("Usage", (), {"free": total - 1}))
-    with pytest.raises(EnvironmentProblem, match=f"{total - 1:,} bytes free.*{total:,} bytes still to fetch"):
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: type("Usage", (), {"free": total - 1}))
+    with pytest.raises(EnvironmentProblem, match=f"{total - 1:,} bytes free.*{total:,} bytes"):
         check_space(listing, listing.files, paths)
     fetch_shard(listing, listing.files[0], paths)
     check_space(listing, listing.files, paths)  # what is held needs no space

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from loopback import Loopback, serving, shard_bytes, stand_in
 
-from dataprep import fetch, hub, retry
+from dataprep import fetch, hub_client, retry
 from dataprep.errors import DataError, UsageError
 from dataprep.listing import list_source
 from dataprep.paths import Paths
@@ -118,7 +118,7 @@ def test_an_endpoint_that_is_no_address_is_a_usage_error(paths: Paths, monkeypat
 
 
 def test_a_silent_listing_does_not_hang(paths: Paths, origin: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "API_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(hub_client, "API_TIMEOUT_S", 0.3)
     origin.faults["tree"] = ["stall"]
     assert fetch.main(flags(paths)) == 0
 

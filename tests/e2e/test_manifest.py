@@ -1,10 +1,12 @@
 """tokens.db: what it says, who may hold it, and who can open it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +133,20 @@ def test_a_folder_that_was_removed_makes_the_database_stale(paths: Paths) -> Non
     manifest.rebuild(paths)
     assert ask(paths, "SELECT count(*) FROM shards WHERE source = 'beta'")[1] == [(0,)]
     assert ask(paths, "SELECT max(difference) <> 0 OR min(difference) <> 0 FROM conservation")[1] == [(True,)]
+
+
+def test_a_record_written_after_the_clock_was_put_back_makes_the_database_stale(paths: Paths) -> None:
+    journal = paths.journal("base")
+    journal.parent.mkdir(parents=True)
+    journal.write_text("")
+    hour_ahead = time.time_ns() + 3600 * 10**9
+    for item in (paths.runs, journal.parent, journal):
+        os.utime(item, ns=(hour_ahead, hour_ahead))
+    manifest.rebuild(paths)
+    os.utime(paths.database, ns=(hour_ahead + 10**9,) * 2)  # as a clock that was an hour ahead made it
+    assert not manifest.is_stale(paths), "a file of the future makes nobody build again and again"
+    journal.write_text("{}\n")
+    assert manifest.is_stale(paths)
 
 
 @pytest.mark.parametrize("stranger", ["writes"], indirect=True)

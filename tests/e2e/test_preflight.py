@@ -220,18 +220,26 @@ def test_a_message_nobody_can_read_does_not_keep_the_process() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("said", "kind", "told"),
     [
-        ("[pair.cc:553] Connection closed by peer [127.0.0.1]:8334. GLHF!", EnvironmentProblem),
-        ("a defect", RuntimeError),
+        ("[pair.cc:553] Connection closed by peer [127.0.0.1]:8334. GLHF!", SystemExit, "another rank is gone"),
+        ("[buffer.cc:78] Timed out waiting 600000ms for recv operation", SystemExit, "has not answered for as long"),
+        ("a defect", RuntimeError, ""),
     ],
 )
-def test_a_rank_whose_peer_is_gone_says_so_in_three_lines_and_hides_no_other_error(
-    monkeypatch: pytest.MonkeyPatch, said: str, kind: type[Exception]
+def test_a_rank_whose_peer_is_gone_or_silent_says_so_in_three_lines_and_hides_no_other_error(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    said: str,
+    kind: type[BaseException],
+    told: str,
 ) -> None:
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(ranks, "_join_group", lambda *_: None)
     monkeypatch.setattr(ranks.dist, "destroy_process_group", lambda: None)
-    with pytest.raises(kind, match="another rank is gone" if kind is EnvironmentProblem else said), joined("cpu"):
+    with pytest.raises(kind, match="5" if told else said), joined("cpu"):
         raise RuntimeError(said)
+    written = capsys.readouterr().err
+    assert told in written
+    assert written.count("\n") == (3 if told else 0)

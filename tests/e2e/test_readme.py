@@ -86,6 +86,7 @@ def test_every_file_of_the_packages_stands_in_the_tree() -> None:
         "vocab_store",
         "row_faults",
         "row_groups",
+        "hub_client",
         "checks",
         "plan_checks",
         "seen_checks",

@@ -13,6 +13,7 @@ from training import here, records, settle
 from dataprep import manifest, pack, shards, verify
 from dataprep.errors import DataError, QuernError, UsageError
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
+from dataprep.publish import open_record
 from dataprep.rank_file import format_ranks
 from dataprep.recipe import load_recipe, publish_recipe
 from dataprep.sql import ask
@@ -121,7 +122,7 @@ def spoil_parent(paths: Paths) -> None:
 
 def change_shard(paths: Paths) -> None:
     receipt = paths.bins("tiny-bpe", "alpha") / "shard_00000.json"
-    told = json.loads(receipt.read_text())
+    told = open_record(receipt.read_bytes())
     told["bin"]["sha256"] = "0" * 64
     receipt.write_text(json.dumps(told))
 

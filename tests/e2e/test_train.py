@@ -270,7 +270,7 @@ def test_a_token_beyond_the_vocabulary_is_refused_by_one_rank_with_its_shard(roo
     tokens = np.fromfile(file, dtype="<u2")
     tokens[::7] = 60_000
     file.write_bytes(tokens.tobytes())
-    done = main(ranks=2)
+    done = main("--verify", "size", ranks=2)
     assert done.returncode != 0
     assert done.stderr.count("error: shard_00000.bin of beta holds a token that is not in the vocabulary") == 1
     assert "fix:  python -m dataprep.verify --full" in done.stderr

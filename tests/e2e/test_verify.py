@@ -146,6 +146,7 @@ DAMAGE: dict[Callable[[Path], None], tuple[list[str], set[str]]] = {
             "plans hold what their recipes say",
             "every prefix is within one row of its share",
             "no token is planned twice in a pass",
+            "plans are as packed",
         },
     ),
     edit_recipe: ([], {"recipes are as packed"}),

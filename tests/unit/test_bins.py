@@ -11,6 +11,7 @@ import pytest
 from dataprep.bins import check_files, find_receipts, open_bin, open_document_ends, read_receipt
 from dataprep.errors import DataError
 from dataprep.paths import Paths
+from dataprep.publish import open_record
 
 SHARD = "shard_00000"
 
@@ -85,7 +86,7 @@ def test_a_damaged_receipt_is_refused(paths: Paths, content: bytes) -> None:
 
 
 def edit(paths: Paths, **changes: Any) -> None:
-    value = json.loads(receipt_file(paths).read_bytes())
+    value = open_record(receipt_file(paths).read_bytes())
     receipt_file(paths).write_text(json.dumps(value | changes))
 
 
@@ -105,7 +106,7 @@ def test_a_receipt_that_contradicts_itself_is_refused(paths: Paths, change: dict
 
 def test_a_receipt_is_read_back_as_it_was_written(paths: Paths) -> None:
     value = read_receipt(receipt_file(paths)).to_json()
-    assert json.loads(json.dumps(value)) == json.loads(receipt_file(paths).read_bytes())
+    assert json.loads(json.dumps(value)) == open_record(receipt_file(paths).read_bytes())
 
 
 def test_receipts_are_found_by_path_and_temps_are_not_receipts(paths: Paths) -> None:

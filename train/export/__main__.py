@@ -73,12 +73,15 @@ def _open(paths: Paths, args: argparse.Namespace) -> tuple["Opened", dict[str, A
 def _publish(
     paths: Paths, folder: Path, opened: "Opened", of: dict[str, Any], *, converter: Path | None, verify: bool
 ) -> None:
+    from train.disk import refusing
     from train.export.folder import publishing_export
     from train.export.provenance import trace
     from train.export.write import write_card, write_export
 
     seen, settings = trace(paths, opened), {"dtype": of["dtype"], "talked": of["chat"]}
-    with publishing_export(folder, of) as (part, facts):
+    needed = sum(weight.nbytes for weight in opened.model.state_dict().values())
+    refusal = f"the export {folder.name} could not be written; nothing was changed"
+    with refusing(refusal, folder, needed_bytes=needed), publishing_export(folder, of) as (part, facts):
         if converter is None:
             write_export(part, opened, seen, **settings)
             facts["verified"] = _verified(part, opened, of) if verify else None

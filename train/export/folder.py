@@ -23,7 +23,11 @@ Facts = dict[str, Any]
 
 def stands(folder: Path, of: Facts, *, force: bool) -> bool:
     """Whether this very export is there, whole. Raises UsageError for anything that must not be replaced."""
-    sweep(folder.parent, of={folder.name, _fresh(folder).name})
+    fresh, _ = _beside(folder)
+    if fresh.exists() and not folder.exists():  # killed between the two renames: the new export is whole
+        fresh.rename(folder)
+        sync(folder.parent)
+    sweep(folder.parent, of={folder.name, fresh.name})
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     receipt = read_json(folder / RECEIPT) if folder.is_dir() else None
@@ -51,7 +55,7 @@ def publishing_export(folder: Path, of: Facts) -> Iterator[tuple[Path, Facts]]:
     An export that stands there goes at the last moment, when the new one is durable beside it.
     """
     replaces = folder.exists()
-    fresh = _fresh(folder) if replaces else folder
+    fresh, aside = _beside(folder) if replaces else (folder, folder)
     facts: Facts = {}
     try:
         with publishing_folder(fresh) as part:
@@ -65,16 +69,15 @@ def publishing_export(folder: Path, of: Facts) -> Iterator[tuple[Path, Facts]]:
             raise
         raise _refused(folder, "somebody else wrote it meanwhile", "a folder", "another FOLDER") from None
     if replaces:
-        aside = folder.with_name(f".{folder.name}.old.part")
         folder.rename(aside)
         fresh.rename(folder)
         sync(folder.parent)
         shutil.rmtree(aside)
 
 
-def _fresh(folder: Path) -> Path:
-    """Where an export lies that is whole, until the one it replaces has gone."""
-    return folder.with_name(f".{folder.name}.new.part")
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Where the new export lies, whole, until the one it replaces has gone; and where that one goes."""
+    return folder.with_name(f".{folder.name}.new.part"), folder.with_name(f".{folder.name}.old.part")
 
 
 def _fact(file: Path) -> Facts | None:

@@ -15,7 +15,7 @@ from typing import Any
 from dataprep.errors import DataError, UsageError
 from dataprep.ledger import TRASH, TRASH_RECEIPT, Journal
 from dataprep.paths import FINDINGS, JOURNAL, Paths
-from dataprep.publish import adopt, locked, publish_json, read_json, sync
+from dataprep.publish import adopt, locked, publish_json, read_json, sweep, sync
 from train.journal import now
 from train.locks import lock
 
@@ -39,6 +39,7 @@ def trash_run(paths: Paths, run: str, journals: Mapping[str, Journal], *, force:
                 fix=f"trash those first; or python -m train.runs trash {run} --force",
             )
         with _held(folder, run):
+            _forget_begun(folder)
             n_bytes = bytes_of(folder)
             # The receipt goes with the folder: only inside the trash does it mean anything.
             publish_json(folder / TRASH_RECEIPT, {"run": run, "trashed_at": now(), "bytes": n_bytes})
@@ -51,6 +52,9 @@ def restore_run(paths: Paths, run: str) -> None:
     """Move a run back from the trash. Raises UsageError where it cannot be one again."""
     with _changing(paths, run):
         folder, place = paths.runs / run, trash_folder(paths, run)
+        if not place.exists() and (folder / TRASH_RECEIPT).exists():
+            _forget_begun(folder)  # killed while it was brought back, or before it was taken away: it is here, whole
+            return
         receipt = _receipt(paths, run)
         if folder.exists():
             raise _taken(paths, run)
@@ -63,7 +67,7 @@ def restore_run(paths: Paths, run: str) -> None:
             )
         adopt(place, folder)
         sync(place.parent)
-        (folder / TRASH_RECEIPT).unlink(missing_ok=True)
+        _forget_begun(folder)
 
 
 def purge_run(paths: Paths, run: str) -> int:
@@ -162,6 +166,12 @@ def _held(folder: Path, run: str) -> Iterator[None]:
                 fix=f"stop it (Ctrl-C saves a checkpoint), then python -m train.runs trash {run}",
             )
         yield
+
+
+def _forget_begun(folder: Path) -> None:
+    """Take away what a trash or a restore, this one or one that was killed, left in a run that is not in the trash."""
+    sweep(folder)
+    (folder / TRASH_RECEIPT).unlink(missing_ok=True)
 
 
 def _link(paths: Paths, link: Path) -> UsageError:

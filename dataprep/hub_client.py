@@ -1,0 +1,101 @@
+"""The Hub's own client, made patient but not endless: hooks into its transport, and a silent progress bar.
+
+In:  the seconds that one answer may take to begin. Out: a client whose every request is limited and judged.
+Holds: no request waits for ever, no answer crawls for ever, and no wait that a server asks for is slept in here.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from dataprep.patience import MayPass, Pace, wait_asked
+from dataprep.urls import PASSING, SERVER_ERROR
+
+API_TIMEOUT_S = 30  # the client's listing waits for ever by itself; its downloads wait 10 s per read
+
+
+@functools.cache
+def prepare_client() -> None:
+    """Silence the client's own warnings; give every request a time limit, and every answer one of speed.
+
+    `list_repo_tree` passes timeout=None, which means for ever, and takes no other; the client's own
+    waiting has no end where a server asks for a day, or sends one byte now and then. The limits go in
+    by hooks of a client like the one it would make. (hf-xet has its own transport, which they do not reach.)
+    """
+    import huggingface_hub
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()
+    made = huggingface_hub.get_session()
+    kind = type(made)
+    paced = _paced_stream(importlib.import_module(kind.__module__.partition(".")[0]).SyncByteStream)
+    ours = {
+        "request": _limit_waiting,
+        "response": functools.partial(_judge_answer, paced),
+    }
+    hooks = {event: [*made.event_hooks[event], hook] for event, hook in ours.items()}
+    huggingface_hub.set_client_factory(lambda: kind(event_hooks=hooks, follow_redirects=True, timeout=API_TIMEOUT_S))
+
+
+def _limit_waiting(request: Any) -> None:
+    waits = request.extensions.get("timeout") or {}
+    request.extensions["timeout"] = {step: API_TIMEOUT_S if wait is None else wait for step, wait in waits.items()}
+
+
+def _judge_answer(paced: Callable[[Any], Any], response: Any) -> None:
+    """Raise MayPass for a refusal that may pass: when to try again is decided in one place, for every engine."""
+    status = response.status_code
+    if status in PASSING or status >= SERVER_ERROR:
+        wait_s = wait_asked(response.headers)
+        asked = f", come back in {wait_s:,.0f} s" if wait_s else ""
+        raise MayPass(f"{response.url.host} answered HTTP {status}{asked}", wait_s=wait_s)
+    response.stream = paced(response.stream)
+
+
+def _paced_stream(base: Any) -> Callable[[Any], Any]:
+    """A body of the transport's own kind that ends with an error when it crawls."""
+
+    class Paced(base):
+        def __init__(self, stream: Any) -> None:
+            self._stream, self._pace = stream, Pace()
+
+        def __iter__(self) -> Iterator[bytes]:
+            for block in self._stream:
+                self._pace.count(len(block))
+                yield block
+
+        def close(self) -> None:
+            self._stream.close()
+
+    return Paced
+
+
+def counting(report: Callable[[int], None]) -> type:
+    """A progress bar, as the client wants one, that shows nothing and passes the bytes on."""
+
+    class Counting:
+        def __init__(self, *_: object, **__: object) -> None:
+            self.n, self.total = 0, None
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(
+            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        ) -> None:
+            """Leave nothing behind."""
+
+        def update(self, n_bytes: float | None = 1) -> None:
+            report(int(n_bytes or 0))
+
+        def update_transfer(self, n_bytes: float) -> None:
+            """Compressed bytes on the wire (xet): not the file's bytes, so not counted."""
+
+        def set_postfix_str(self, *_: object, **__: object) -> None:
+            """Show no speed."""
+
+        set_transfer_postfix_str = refresh = close = set_postfix_str
+
+    return Counting
