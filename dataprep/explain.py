@@ -125,9 +125,8 @@ def _print(taken: StepRows, parts: list[Part], texts: list[list[Run]], *, n_rows
     for origin in dict.fromkeys(_origin(part) for part in parts):
         print(visible(origin))
     for part, runs in zip(parts, texts, strict=False):
-        print(
-            f"\n{part.source}, {visible(part.file)}, document {part.document:,}, tokens {part.start:,} to {part.stop:,}:"
-        )
+        place = f"document {part.document:,}, tokens {part.start:,} to {part.stop:,}"
+        print(f"\n{part.source}, {visible(part.file)}, {place}:")
         print("".join(_shown(run_, coloured=sys.stdout.isatty()) for run_ in runs))
     if not texts:
         again = f" --attempt {taken.attempt}"

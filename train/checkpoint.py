@@ -65,7 +65,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         stated = {STATE: state.pop("sha256"), **state["files"]}
         found = {STATE: state_hash(state), **{name: file_fact(folder / name) for name in state["files"]}}
         wrong = [name for name in stated if stated[name] != found[name]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         wrong = [f"{type(error).__name__}: {error}"]
     if wrong:
         raise DataError(
