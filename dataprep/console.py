@@ -46,7 +46,7 @@ def print_json(value: Any) -> None:
 
 def print_next(command: str) -> None:
     """The last line of a verb: what to run next, ready to be pasted."""
-    print(f"next: {as_typed(command)}")
+    print(f"next: {visible(as_typed(command))}")
 
 
 class Progress:

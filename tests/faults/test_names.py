@@ -1,4 +1,4 @@
-"""Hostile names: of sources, shards, files, recipes and runs; nothing is written outside the root, nothing reaches SQL."""
+"""Hostile names of sources, shards, recipes and runs: nothing is written outside the root, none is taken for SQL."""
 
 import argparse
 from pathlib import Path
