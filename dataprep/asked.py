@@ -56,7 +56,7 @@ def read_asked(file: Path) -> Asked:
         record = open_record(file.read_bytes())
         shards = tuple((shard["shard"], shard["split"]) for shard in record.pop("asked"))
         return Asked(shards=shards, holdout=tuple(record.pop("holdout")), **record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"the record of what was asked of {file.stem} cannot be read",
             seen=f"{type(error).__name__}: {error}",

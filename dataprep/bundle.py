@@ -94,7 +94,7 @@ def _entries(files: BundleFiles, path: Path) -> list[Any]:
     where = f"{TASK_LIST} in {path}"
     try:
         value = yaml.safe_load(files.read(TASK_LIST))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of month 99 is a ValueError
         _refuse(where, seen=error, wanted="YAML")
     entries = value.get("icl_tasks") if isinstance(value, dict) else None
     if not isinstance(entries, list) or not entries:

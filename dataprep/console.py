@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from dataprep.errors import as_typed
+from dataprep.errors import as_typed, visible
 
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -26,7 +26,7 @@ def size(n_bytes: float) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Aligned columns: numbers to the right with separators, text to the left."""
-    cells = [list(header), *([_cell(value) for value in row] for row in rows)]
+    cells = [[visible(name) for name in header], *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     numeric = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(header))]
     lines = [
@@ -46,7 +46,7 @@ def print_json(value: Any) -> None:
 
 def print_next(command: str) -> None:
     """The last line of a verb: what to run next, ready to be pasted."""
-    print(f"next: {as_typed(command)}")
+    print(f"next: {visible(as_typed(command))}")
 
 
 class Progress:
@@ -93,6 +93,7 @@ class Progress:
         """Print a line, above the bar where there is one."""
         if self._quiet:
             return
+        line = visible(line, keep="\n")
         if self._bar:
             self._bar.console.print(line, highlight=False, markup=False)
         else:
@@ -112,5 +113,5 @@ def _cell(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
+        return visible(str(value))
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

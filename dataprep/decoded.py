@@ -52,8 +52,3 @@ def _texts(vocab: Vocab, ids: Sequence[int]) -> tuple[str, ...]:
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     texts = [decoder.decode(vocab.oracle.decode_single_token_bytes(token)) for token in ids]
     return (*texts[:-1], texts[-1] + decoder.decode(b"", final=True))
-
-
-def visible(text: str) -> str:
-    """The text with control characters spelled out: a document must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

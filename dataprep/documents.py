@@ -6,8 +6,7 @@ Holds: document i is row i of the file; null is the empty document; memory is bo
 """
 
 import itertools
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,16 @@ import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 
-from dataprep import layouts, turns
+from dataprep import layouts, row_faults, turns
 from dataprep.chat import Message
 from dataprep.errors import DataError
+from dataprep.row_faults import Fault
+from dataprep.row_groups import check_row_groups
 from dataprep.sources import LAYOUTS
 from dataprep.turns import Script
 
 BATCH_ROWS = 1024
-_JSONL_BLOCK_BYTES = 64 << 20  # also the longest line of text that can be read
+_JSONL_BLOCK_BYTES = 64 << 20  # a line of text may be as long, or a little longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +50,20 @@ class Batch:
 
 
 def read_batches(file: Path, columns: Sequence[str], layout: str) -> Iterator[Batch]:
-    """Yield the documents in row order. Raises DataError for a file that cannot give them."""
+    """Yield the documents in row order. Raises DataError for a file that cannot give them, naming the row."""
+    n_documents = 0
     try:
-        n_documents = 0
-        for batch in (_batch(values, layout) for values in _values(file, columns, layout) if len(values[0])):
-            n_documents += len(batch)
-            yield batch
+        for values in _values(file, columns, layout):
+            if len(values[0]):
+                yield _batch_from(file, values, layout, n_documents)
+                n_documents += len(values[0])
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's word, not the file's content
-        raise _unreadable(file, str(error).splitlines()[0][:160]) from None
+        of_texts = file.suffix == ".jsonl" and layout == "text"
+        fault = row_faults.find_in_lines(file, columns[0], _JSONL_BLOCK_BYTES) if of_texts else None
+        why = str(error).splitlines()[0][:160]
+        raise _bad_row(file, fault) if fault else _unreadable(file, f"{why} (after row {n_documents:,})") from None
     if n_documents == 0:
         raise _unreadable(file, "0 rows")
 
@@ -72,6 +77,17 @@ def count_bytes(texts: pa.LargeStringArray) -> int:
     """UTF-8 bytes of all texts together."""
     offsets = np.frombuffer(texts.buffers()[1] or bytes(8), dtype=np.int64)
     return int(offsets[texts.offset + len(texts)] - offsets[texts.offset])
+
+
+def _batch_from(file: Path, values: Sequence[Any], layout: str, first_row: int) -> Batch:
+    """The values as documents. Raises DataError naming the first row that cannot be one."""
+    try:
+        return _batch(values, layout)
+    except (pa.ArrowException, UnicodeError):
+        fault = row_faults.find_in_values(values, first_row, lambda some: _batch(some, layout))
+        if fault is None:
+            raise
+        raise _bad_row(file, fault) from None
 
 
 def _batch(values: Sequence[Any], layout: str) -> Batch:
@@ -98,6 +114,7 @@ def _values(file: Path, columns: Sequence[str], layout: str) -> Iterator[Sequenc
     with pq.ParquetFile(file, pre_buffer=False) as parquet:
         schema = parquet.schema_arrow
         _check_columns(file, columns, schema.names)
+        check_row_groups(file, parquet.metadata, columns)
         for key, column in zip(LAYOUTS[layout], columns, strict=True):
             found = schema.field(column).type
             _check_fit(file, column, layout, str(found), layouts.wanted_type(layout, key, found))
@@ -118,8 +135,8 @@ def _json_texts(file: Path, column: str) -> Iterator[Sequence[Any]]:
 
 def _json_values(file: Path, columns: Sequence[str], layout: str) -> Iterator[Sequence[Any]]:
     """Plain values: in JSON one message may hold a text and the next a list of parts."""
-    with file.open(encoding="utf-8-sig", newline="\n") as lines:
-        objects = (_object(file, line) for line in lines if line.strip())
+    with file.open("rb") as lines:
+        objects = _objects(file, lines)
         while some := list(itertools.islice(objects, BATCH_ROWS)):
             values = [[found.get(column) for found in some] for column in columns]
             for key, column, found in zip(LAYOUTS[layout], columns, values, strict=True):
@@ -128,28 +145,29 @@ def _json_values(file: Path, columns: Sequence[str], layout: str) -> Iterator[Se
             yield values
 
 
+def _objects(file: Path, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """What each line holds that is not blank. Raises DataError naming the row and the line."""
+    row = 0
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            found = row_faults.read_object(line, is_first=number == 1)
+            if isinstance(found, str):
+                raise _bad_row(file, Fault(f"row {row:,} (line {number:,})", found))
+            yield found
+            row += 1
+
+
 def _first_value(file: Path) -> dict[str, Any]:
     """The first line that is not blank; empty where there is none."""
     with file.open("rb") as lines:
-        first = next((line for line in lines if line.strip()), b"{}")
-    return _object(file, first.decode("utf-8-sig"))
-
-
-def _object(file: Path, line: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise _unreadable(file, repr(line[:60]))
-    return value
+        return next(_objects(file, lines), {})
 
 
 def _check_columns(file: Path, columns: Sequence[str], names: list[str]) -> None:
     for column in columns:
-        if column not in names:
+        if names.count(column) != 1:
             raise DataError(
-                f"{file.name} has no column {column!r}",
+                f"{file.name} has {'two columns' if column in names else 'no column'} {column!r}",
                 seen=f"columns {', '.join(names) or 'none'}",
                 wanted=column,
                 fix='name the right column in the catalogue (text = "…" or messages = "…")',
@@ -164,6 +182,15 @@ def _check_fit(file: Path, column: str, layout: str, seen: str, wanted: str | No
             wanted=wanted,
             fix='name the right column, and what it holds, in the catalogue (text = "…" or messages = "…")',
         )
+
+
+def _bad_row(file: Path, fault: Fault) -> DataError:
+    return DataError(
+        f"{fault.where} of {file.name} cannot be read",
+        seen=fault.why,
+        wanted="text of valid Unicode, as the layout has it",
+        fix="mend or remove that row; then the same command",
+    )
 
 
 def _unreadable(file: Path, seen: str) -> DataError:

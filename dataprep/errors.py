@@ -48,7 +48,9 @@ class QuernError(Exception):
 
     def __init__(self, what: str, *, seen: object, wanted: object, fix: str) -> None:
         self.what, self.seen, self.wanted, self.fix = what, seen, wanted, fix
-        what, seen, wanted, fix = (" ".join(str(part).splitlines()) for part in (what, seen, wanted, as_typed(fix)))
+        what, seen, wanted, fix = (
+            visible(" ".join(str(part).splitlines())) for part in (what, seen, wanted, as_typed(fix))
+        )
         super().__init__(f"error: {what}\n  seen: {seen}, wanted: {wanted}\n  fix:  {fix}")
 
 
@@ -87,6 +89,15 @@ def as_typed(command: str) -> str:
     folder = Path(sys.prefix, "bin")
     folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     return re.sub(r"(?<![\w./-])(python|torchrun)(?= -| train/)", rf"{folder}/\1", command)
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    r"""The text with control characters spelled out, but those in `keep`: nothing quoted steers the terminal.
+
+    >>> visible("red \x1b[31m")
+    'red \\x1b[31m'
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 class Parser(argparse.ArgumentParser):

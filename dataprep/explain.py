@@ -14,8 +14,8 @@ import numpy as np
 
 from dataprep import quantity
 from dataprep.console import print_json, print_next, table
-from dataprep.decoded import DIM, GREEN, PLAIN, Run, split_runs, visible
-from dataprep.errors import Parser, UsageError, run
+from dataprep.decoded import DIM, GREEN, PLAIN, Run, split_runs
+from dataprep.errors import Parser, UsageError, run, visible
 from dataprep.passes import split_passes
 from dataprep.paths import Paths, find_paths
 from dataprep.plan import open_plan
@@ -123,9 +123,10 @@ def _print(taken: StepRows, parts: list[Part], texts: list[list[Run]], *, n_rows
     print(f"\n{n_rows:,} row{'s' if n_rows > 1 else ''} × {seq_len:,}: {tokens:,} tokens", end=", ")
     print(f"{sum(part.loss_tokens for part in parts):,} count; {n_rows * seq_len - tokens:,} padding")
     for origin in dict.fromkeys(_origin(part) for part in parts):
-        print(origin)
+        print(visible(origin))
     for part, runs in zip(parts, texts, strict=False):
-        print(f"\n{part.source}, {part.file}, document {part.document:,}, tokens {part.start:,} to {part.stop:,}:")
+        place = f"document {part.document:,}, tokens {part.start:,} to {part.stop:,}"
+        print(f"\n{part.source}, {visible(part.file)}, {place}:")
         print("".join(_shown(run_, coloured=sys.stdout.isatty()) for run_ in runs))
     if not texts:
         again = f" --attempt {taken.attempt}"
@@ -145,7 +146,7 @@ def _origin(part: Part) -> str:
 
 def _shown(run_: Run, *, coloured: bool) -> str:
     """Text as it is where it counts; else dim on a terminal, «in marks» elsewhere."""
-    text = visible("".join(run_.tokens))
+    text = visible("".join(run_.tokens), keep="\n")
     if coloured:
         return f"{GREEN if run_.loss else DIM}{text}{PLAIN}"
     return text if run_.loss else f"«{text}»"

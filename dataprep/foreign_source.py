@@ -59,7 +59,7 @@ def check_shards(files: Sequence[Foreign], holdout: Sequence[str]) -> None:
     name, count = shards.most_common(1)[0]
     if count > 1:
         raise UsageError(f"{count} files would make one shard", seen=name, wanted="one each", fix="rename one of them")
-    if strange := [name for name in shards if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name)]:
+    if strange := [name for name in shards if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", name)]:
         wanted = "letters, digits, '.', '_', '+' and '-'"
         raise UsageError("a file's name is no shard's", seen=repr(strange[0]), wanted=wanted, fix="rename the file")
     if strangers := sorted(set(holdout) - shards.keys()):

@@ -42,8 +42,9 @@ def wanted_type(layout: str, key: str, found: pa.DataType) -> str | None:
 
 def wanted_value(layout: str, key: str, found: Any) -> str | None:
     """The same for a plain value, as JSON has it."""
-    kinds = list if _COLUMNS[layout, key][1].startswith("a list") else str | int
-    return None if found is None or isinstance(found, kinds) else _COLUMNS[layout, key][1]
+    wanted = _COLUMNS[layout, key][1]
+    kinds = list if wanted.startswith("a list") else str | int if "index" in wanted else str
+    return None if found is None or isinstance(found, kinds) else wanted
 
 
 def is_text(found: pa.DataType) -> bool:

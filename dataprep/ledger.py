@@ -126,7 +126,7 @@ def _parse(file: Path, number: int, line: bytes) -> Record:
         record = json.loads(line)
         missing = {"attempt", *_KEYS.get(record["kind"], ())} - record.keys()
         missing = missing or {key for key in _WHOLE.get(record["kind"], ()) if type(record[key]) is not int}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         record, missing = {}, {"kind"}
     if missing:
         raise DataError(

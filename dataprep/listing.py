@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import Any
 
 from dataprep import hub
@@ -16,7 +17,7 @@ from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
 from dataprep.publish import publish_record, read_json, sweep
 from dataprep.retry import persist
-from dataprep.sources import SHARD_SUFFIXES, Source, load_catalogue, make_shards, shard_name
+from dataprep.sources import SHARD_SUFFIXES, Source, load_catalogue, look_alike, make_shards, shard_name, why_no_shard
 
 REMOTE_KINDS = ("hub", "url")
 
@@ -159,9 +160,12 @@ def _check_listing(source: Source, files: Sequence[ListedFile]) -> None:
     if not files:
         where = source.path or f"{source.repo}: {', '.join(source.files)}"
         raise refuse("no shard was found", where, "at least one .parquet or .jsonl file")
-    shard, count = Counter(file.shard for file in files).most_common(1)[0]
+    for file in files:
+        if why := _why_refused(source, file):
+            raise refuse("a file cannot become a shard", f"{file.name!r:.200}: {why}", "another name for it")
+    shard, count = Counter(look_alike(file.shard) for file in files).most_common(1)[0]
     if count > 1:
-        names = ", ".join(file.name for file in files if file.shard == shard)
+        names = ", ".join(file.name for file in files if look_alike(file.shard) == shard)
         raise refuse(f"{count} files would make one shard, {shard}", names, "one file per shard name")
     shards = [file.shard for file in files]
     if empty := [pin for pin in source.holdout if not any(fnmatchcase(shard, pin) for shard in shards)]:
@@ -170,6 +174,13 @@ def _check_listing(source: Source, files: Sequence[ListedFile]) -> None:
             f"{len(shards):,} shards, {shards[0]} to {shards[-1]}",
             "names of shards",
         )
+
+
+def _why_refused(source: Source, file: ListedFile) -> str | None:
+    """Why a listed file is not fetched: its own name, or a path that leads out of where it is put."""
+    if source.kind == "hub" and {"..", "/"} & set(PurePosixPath(file.name).parts):
+        return "a path that leads elsewhere"
+    return why_no_shard(file.shard)
 
 
 def command_for_source(source: Source, n_train: int = 1) -> str:

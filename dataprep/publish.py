@@ -153,7 +153,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """A record of ours, or None where there is none or it is damaged: both mean "do it again"."""
     try:
         return open_record(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
 
 

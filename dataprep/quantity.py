@@ -14,6 +14,7 @@ from fractions import Fraction
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _COUNT = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)([KMBT]?)", re.IGNORECASE | re.ASCII)
 _MAX_WEIGHT = 1 << 31
+_LONGEST_NUMBER = 100  # characters; Python itself reads no more than 4,300 digits
 _LAST_SEED = 2**63 - 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
@@ -21,8 +22,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 def count(text: str) -> int:
     """A positive whole number, with an optional suffix K, M, B or T (10³, 10⁶, 10⁹, 10¹²)."""
     match = _COUNT.fullmatch(text.strip())
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count such as 5000000, 5M or 1.5B")
+    if not match or len(text) > _LONGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a count such as 5000000, 5M or 1.5B")
     value = Fraction(re.sub("[_,]", "", match[1])) * _SUFFIXES[match[2].upper()]
     if value.denominator != 1 or value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
@@ -32,8 +33,8 @@ def count(text: str) -> int:
 def ratio(text: str) -> tuple[int, ...]:
     """Positive integers joined by colons; one integer alone means one source."""
     parts = text.split(":")
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not integers joined by ':', such as 30:70")
+    if not all(part.isascii() and part.isdigit() and len(part) <= _LONGEST_NUMBER for part in parts):
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not integers joined by ':', such as 30:70")
     if any(int(part) == 0 for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} gives a source nothing; leave it out of --sources instead")
     if any(int(part) >= _MAX_WEIGHT for part in parts):

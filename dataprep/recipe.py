@@ -168,7 +168,7 @@ def read_recipe(file: Path) -> Recipe:
         no_budget: dict[str, Any] = dict.fromkeys(_BUDGETS)
         recipe = Recipe(**no_budget | value)
         found = (recipe.sha256, recipe.counts_sha256)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(file, f"{type(error).__name__}: {error}", "a recipe as pack wrote it") from None
     if found != stated or recipe.name != file.stem:
         raise _damaged(file, f"hashes {_short(found)} of {recipe.name!r}", f"{_short(stated)} of {file.stem!r}")

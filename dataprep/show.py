@@ -15,8 +15,8 @@ from typing import Any
 from dataprep import quantity
 from dataprep.bins import Receipt, find_receipts, open_bin, open_document_ends, open_loss, read_receipt
 from dataprep.console import print_json, print_next
-from dataprep.decoded import DIM, EDGE, GREEN, PLAIN, Run, split_runs, visible
-from dataprep.errors import DataError, Parser, UsageError, run
+from dataprep.decoded import DIM, EDGE, GREEN, PLAIN, Run, split_runs
+from dataprep.errors import DataError, Parser, UsageError, run, visible
 from dataprep.paths import Paths, find_paths
 from dataprep.sources import find_source, load_catalogue, make_shards
 from dataprep.supply import check_tokenizer, choose_tokenizer
@@ -39,7 +39,9 @@ def main(argv: list[str] | None = None) -> int:
         shown = [vars(run) | {"text": "".join(run.tokens)} for run in runs]
         print_json({"document": args.document} | facts | {"runs": shown})
         return 0
-    print(f"document {args.document:,} of {receipt.source}: row {row:,} of {receipt.file.name} ({receipt.split})")
+    print(
+        f"document {args.document:,} of {receipt.source}: row {row:,} of {visible(receipt.file.name)} ({receipt.split})"
+    )
     print(f"{len(ids):,} tokens under {vocab.name}, {sum(loss):,} of them learned\n")
     for run_ in runs:
         print(_line(run_, coloured=sys.stdout.isatty()))
@@ -78,7 +80,7 @@ def read_document(paths: Paths, receipt: Receipt, row: int) -> tuple[list[int], 
 
 def _line(run_: Run, *, coloured: bool) -> str:
     head = f"{run_.role:<9} loss {run_.loss} {len(run_.ids):>6,}  "
-    texts = [visible(text) for text in run_.tokens]
+    texts = [visible(text, keep="\n") for text in run_.tokens]
     if not coloured:
         return head + "".join(texts)
     colour = (GREEN if run_.loss else "") + (DIM if run_.special else "")

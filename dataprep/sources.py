@@ -15,6 +15,7 @@ One kind is no text: `bundle`, with the `url` of a .zip that evaluates. `fetch` 
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -37,7 +38,9 @@ BUNDLE = "bundle"  # the kind that is no text: what models are asked
 _REQUIRED = {"local": {"path"}, "hub": {"repo", "files"}, "url": {"urls"}, "python": set(), BUNDLE: {"url"}}
 _OPTIONAL = {"local": set(), "hub": {"revision"}, "url": {"sha256"}, "python": set(), BUNDLE: set()}
 _COMMON = {"kind", "holdout", "licence", *_COLUMN_KEYS}
-SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_LONGEST_PART_BYTES = 255
+_LONGEST_NAME_BYTES = 200  # a file system allows 255; a temp's name is longer than what it becomes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,23 @@ def shard_name(file_name: str) -> str:
     return PurePosixPath(file_name).name.removesuffix(PurePosixPath(file_name).suffix)
 
 
+def why_no_shard(shard: str) -> str | None:
+    """Why a file of that name cannot become a shard: bins, receipts and commands are named by it. None where it can."""
+    if not shard.isprintable() or shard != shard.strip():
+        return "characters that cannot be seen"
+    if not shard or shard.startswith((".", "-")):
+        return "nothing, or a dot or dash, to begin with"
+    if any(c in shard for c in "/\\*?[]"):
+        return "characters of a path or a pattern"
+    n_bytes = len(shard.encode())
+    return f"{n_bytes:,} bytes, and {_LONGEST_NAME_BYTES} can be held" if n_bytes > _LONGEST_NAME_BYTES else None
+
+
+def look_alike(shard: str) -> str:
+    """The same text for names that a file system or an eye may take for one another: é in one or two characters."""
+    return unicodedata.normalize("NFKC", shard)
+
+
 def make_shards(source: str, *, n: int = 1, tokenizer: str = "gpt2") -> str:
     """The command that brings shards of `source`; where it is not built in, with a catalogue to name."""
     given = f" TOKENIZER={tokenizer}" if tokenizer != "gpt2" else ""
@@ -126,7 +146,7 @@ def _read(file: Path) -> dict[str, Source]:
         raise UsageError(
             f"there is no catalogue at {file}", seen="no such file", wanted="a TOML file", fix="check --catalogue"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(
             f"{file} is not valid TOML", seen=error, wanted="one [table] per source", fix=f"edit {file}"
         ) from None
@@ -135,7 +155,8 @@ def _read(file: Path) -> dict[str, Source]:
 
 def _source(file: Path, name: str, entry: Any) -> Source:
     if not isinstance(entry, dict) or not SOURCE_NAME.fullmatch(name):
-        _refuse(file, name, None, f"{name!r} is not a source", "a [table] named in a-z, 0-9, '.', '_' and '-'")
+        wanted = "a [table] named in at most 100 of a-z, 0-9, '.', '_' and '-'"
+        _refuse(file, name, None, f"{name[:120]!r} is not a source", wanted)
     kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in _REQUIRED or (kind == "python" and file != BUILT_IN):
         _refuse(file, name, "kind", f"kind = {kind!r}", "local, hub or url")
@@ -217,6 +238,8 @@ def _folder(file: Path, name: str, entry: Mapping[str, Any]) -> Path:
     # Judged by its spelling: a symbolic link inside the folder is the user's own decision.
     if relative.is_absolute() or ".." in relative.parts:
         _refuse(file, name, "path", f"path = {str(relative)!r}", "a folder at or below the catalogue's own")
+    if not str(relative).isprintable() or any(len(part.encode()) > _LONGEST_PART_BYTES for part in relative.parts):
+        _refuse(file, name, "path", f"path = {str(relative)[:60]!r}", "a folder that can be")
     return file.resolve().parent / relative
 
 

@@ -104,7 +104,7 @@ def _parse(file: Path, number: int, line: bytes) -> Record:
         record = json.loads(line)
         wrong = {key for key, kind in _OF_WEIGHTS.items() if type(record.get(key)) is not kind}
         wrong |= _KEYS[record["kind"]] - record.keys()
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         record, wrong = {}, {f"kind ({' or '.join(_KINDS)})"}
     if wrong:
         raise DataError(

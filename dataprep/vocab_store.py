@@ -142,7 +142,7 @@ def _check_gpt2(ranks_bytes: bytes, origin: str) -> None:
 def _receipt_sha256(receipt_file: Path) -> str:
     try:
         return str(open_record(receipt_file.read_bytes())["sha256"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         raise DataError(
             f"the vocabulary's receipt {receipt_file.name} cannot be read",
             seen="no receipt, or one that is damaged",

@@ -70,7 +70,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         found = {STATE: state_hash(state), **{name: file_fact(folder / name) for name in (WEIGHTS, MOMENTS)}}
         wrong = [name for name in stated if stated[name] != found[name]] or _ill_formed(folder)
         checkpoint = from_state(folder, state)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         checkpoint, wrong = None, [f"{type(error).__name__}: {error}"]
     if wrong or checkpoint is None:
         raise DataError(

@@ -64,7 +64,7 @@ def read_prompts(file: str | None) -> Prompts:
     path = Path(file) if file else SHIPPED
     try:
         value = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _bad(path, "cannot be read", seen=str(error), wanted="a TOML file such as train/prompts.toml") from None
     _refuse_unknown(path, "the file", value, {"openings", "facts"})
     openings = tuple(_texts(path, "openings", value.get("openings", [])))

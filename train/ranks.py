@@ -23,6 +23,7 @@ import torch.distributed as dist
 from dataprep.errors import EnvironmentProblem, QuernError
 from dataprep.gpus import Gpu, find_gpu
 from train.preflight import known_cures
+from train.terminal import safe
 from train.waiting import leave_at_once, limited
 
 _TIMEOUT = timedelta(minutes=10)  # the others wait this long while the first rank reads or writes a checkpoint
@@ -80,7 +81,7 @@ class Ranks:
         if not self.is_first:
             return
         try:
-            print(line, flush=True)
+            print(safe(line), flush=True)
         except OSError:  # a closed terminal or pipe: everything said is in the journal too
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

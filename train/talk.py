@@ -56,7 +56,7 @@ class Talk:
         except KeyboardInterrupt:
             print(dim("\n(Ctrl-D or /quit leaves)"))
         except UsageError as error:
-            print(f"{error.what}: {error.seen}, wanted: {error.wanted}")
+            print(safe(f"{error.what}: {error.seen}, wanted: {error.wanted}"))
         return True
 
     def _answer(self, text: str) -> None:

@@ -11,7 +11,8 @@ import sys
 import unicodedata
 from collections.abc import Callable
 
-from dataprep.decoded import DIM, PLAIN, visible
+from dataprep.decoded import DIM, PLAIN
+from dataprep.errors import visible
 
 _MORE = "… "
 _BLOCK = '"""'

@@ -134,7 +134,7 @@ def read_history(file: Path) -> History:
     try:
         content = file.read_bytes()
         value = tomllib.loads(content.decode())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             "the history cannot be read", seen=error, wanted="a TOML file", fix="look at docs/formats.md"
         ) from None
