@@ -11,7 +11,7 @@ from pathlib import Path
 from dataprep.errors import DataError
 from dataprep.listing import ListedFile, Listing
 from dataprep.paths import Paths
-from dataprep.publish import open_record, publish_record
+from dataprep.sealed import open_record, publish_record
 from dataprep.sources import make_shards
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from dataprep.errors import DataError
 from dataprep.paths import Paths
-from dataprep.publish import open_record, read_json
+from dataprep.sealed import open_record, read_json
 from dataprep.sources import is_built_in, make_shards
 
 TOKEN = np.dtype("<u2")

@@ -15,13 +15,14 @@ from typing import Any
 from dataprep import quantity
 from dataprep.console import print_json, print_next
 from dataprep.errors import Parser, UsageError, run
+from dataprep.hashing import sha256_file
 from dataprep.listing import list_source, select
 from dataprep.merges import RawShard, measure, train_ranks
 from dataprep.paths import Paths, find_paths
-from dataprep.publish import sha256_file, sweep
 from dataprep.rank_file import MAX_VOCAB_SIZE, N_BYTES, N_SPECIALS, format_ranks
 from dataprep.raw import check_space, fetch_shard
 from dataprep.sources import find_source, load_catalogue, shard_name
+from dataprep.temps import sweep
 from dataprep.vocab_store import load_vocab, publish_vocab
 
 MIN_SIZE = N_BYTES + N_SPECIALS

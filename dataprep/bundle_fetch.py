@@ -15,11 +15,14 @@ from pathlib import Path
 from dataprep import urls
 from dataprep.console import Progress
 from dataprep.errors import DataError
+from dataprep.hashing import sha256_file
 from dataprep.paths import Paths
 from dataprep.patience import MayPass
-from dataprep.publish import adopt, private_folder, publish_record, read_json, sha256_file, sweep
+from dataprep.publish import adopt
 from dataprep.retry import persist
+from dataprep.sealed import publish_record, read_json
 from dataprep.sources import Source, load_catalogue
+from dataprep.temps import private_folder, sweep
 
 _SHOWN_BYTES = 16
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar
 
 from dataprep.errors import DataError, UsageError
-from dataprep.publish import sha256_file
+from dataprep.hashing import sha256_file
 
 TASK_LIST = "core.yaml"
 MAX_FILE_BYTES = 512 << 20

@@ -25,8 +25,9 @@ from dataprep.bins import (
     read_receipt,
 )
 from dataprep.errors import QuernError
+from dataprep.hashing import sha256_file
 from dataprep.paths import Paths
-from dataprep.publish import read_json, sha256_file
+from dataprep.sealed import read_json
 from dataprep.sql import ask
 from dataprep.supply import check_tokenizer, held_tokenizers
 from dataprep.vocab_store import check_record, load_vocab

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from dataprep.judging import FoundItem
 from dataprep.ledger import trace_lineage
 from dataprep.paths import Paths
-from dataprep.publish import publish_json, read_json
+from dataprep.sealed import publish_json, read_json
 from dataprep.seen import read_ancestry
 
 RECORD_FORMAT = 1

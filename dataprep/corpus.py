@@ -16,9 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataprep.publish import publishing, sweep
+from dataprep.publish import publishing
 from dataprep.python_docs import read_modules, read_topics
 from dataprep.python_qa import Conversation, converse
+from dataprep.temps import sweep
 
 _CUTS = {"python-docs": (25, 50, 75), "python-qa": (90,)}  # the last shard is the catalogue's holdout
 _ROW_GROUP_ROWS = 1024

@@ -21,7 +21,9 @@ from dataprep.assembly import Assembled, close_documents, follow
 from dataprep.bins import DOCUMENT_END, FileFact, Oracle, Origin, Receipt, TokenizerFact
 from dataprep.documents import Batch, count_bytes, read_batches
 from dataprep.errors import DataError
-from dataprep.publish import HashedFile, publish_record, publishing, sha256_file
+from dataprep.hashing import HashedFile, sha256_file
+from dataprep.publish import publishing
+from dataprep.sealed import publish_record
 from dataprep.sources import Source, shard_name
 from dataprep.vocab import Vocab
 

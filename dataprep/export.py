@@ -15,11 +15,13 @@ from dataprep import quantity
 from dataprep.bins import check_files, find_receipts, read_receipt
 from dataprep.console import Progress, print_json, print_next, size, table
 from dataprep.errors import DataError, Parser, UsageError, run
+from dataprep.flocks import locked
 from dataprep.foreign_export import SPLITS, Held, Published, Target, plan_targets, publish_target
 from dataprep.foreign_folder import RECORD, claim, is_current, make_room, read_claim
 from dataprep.foreign_pages import FORMATS, page
 from dataprep.paths import Paths, find_paths
-from dataprep.publish import locked, publish_bytes, publish_json, read_json
+from dataprep.publish import publish_bytes
+from dataprep.sealed import publish_json, read_json
 from dataprep.sources import find_source, load_catalogue, make_shards
 from dataprep.supply import check_tokenizer, choose_tokenizer
 from dataprep.vocab import Vocab

@@ -25,7 +25,8 @@ import numpy as np
 from dataprep.bins import TOKEN, FileFact, Receipt, open_document_ends
 from dataprep.errors import DataError
 from dataprep.foreign_formats import LLMC_MAX_TOKENS, pack_datatrove_metadata, pack_llmc_header, pack_megatron_index
-from dataprep.publish import HashedFile, publish_link, publishing
+from dataprep.hashing import HashedFile
+from dataprep.publish import publish_link, publishing
 
 SPLITS = ("train", "holdout")
 _SPLIT_NAME = {"train": "train", "holdout": "val"}  # what nanoGPT and llm.c call them

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dataprep.errors import UsageError
-from dataprep.publish import publish_json, read_json, sha256_file, sweep
+from dataprep.hashing import sha256_file
+from dataprep.sealed import publish_json, read_json
+from dataprep.temps import sweep
 
 RECORD = "quern-export.json"
 

@@ -26,7 +26,9 @@ from dataprep.foreign_formats import (
     parse_megatron_index,
     refuse,
 )
-from dataprep.publish import HashedFile, publish_json, publishing
+from dataprep.hashing import HashedFile
+from dataprep.publish import publishing
+from dataprep.sealed import publish_json
 from dataprep.vocab import Vocab
 
 SUFFIX_OF = {"nanogpt": ".bin", "llmc": ".bin", "megatron": ".bin", "datatrove": ".ds"}

@@ -14,9 +14,9 @@ from dataprep.asked import publish_asked, read_asked
 from dataprep.bins import IMPORTED, Receipt, check_files, find_receipts, read_receipt
 from dataprep.errors import DataError, UsageError
 from dataprep.foreign_import import Foreign
+from dataprep.hashing import sha256_file
 from dataprep.listing import ListedFile, Listing
 from dataprep.paths import Paths
-from dataprep.publish import sha256_file
 from dataprep.sources import Source, load_catalogue
 from dataprep.supply import check_tokenizer
 from dataprep.vocab import Vocab

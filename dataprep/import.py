@@ -15,13 +15,14 @@ from dataprep import manifest, quantity
 from dataprep.bins import Receipt, read_receipt
 from dataprep.console import Progress, print_json, print_next
 from dataprep.errors import DataError, Parser, run
+from dataprep.flocks import locked
 from dataprep.foreign_documents import Recutter
 from dataprep.foreign_import import SUFFIX_OF, Foreign, check_first_tokens, import_shard, open_foreign
 from dataprep.foreign_source import Wanted, check_name, check_shards, held_receipt, publish_request
 from dataprep.index import print_notes
 from dataprep.paths import Paths, find_paths
-from dataprep.publish import locked, sweep
 from dataprep.sources import SOURCE_NAME
+from dataprep.temps import sweep
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import obtain_vocab
 

@@ -20,7 +20,7 @@ from typing import Any
 from dataprep.errors import DataError
 from dataprep.passes import split_passes
 from dataprep.paths import JOURNAL
-from dataprep.publish import read_json
+from dataprep.sealed import read_json
 from dataprep.sealed_lines import split_lines
 
 Record = dict[str, Any]

@@ -15,9 +15,10 @@ from typing import Any
 from dataprep import hub
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
-from dataprep.publish import publish_record, read_json, sweep
 from dataprep.retry import persist
+from dataprep.sealed import publish_record, read_json
 from dataprep.sources import SHARD_SUFFIXES, Source, load_catalogue, look_alike, make_shards, shard_name, why_no_shard
+from dataprep.temps import sweep
 
 REMOTE_KINDS = ("hub", "url")
 

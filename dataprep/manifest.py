@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 
 from dataprep import harvest
 from dataprep.errors import EnvironmentProblem
+from dataprep.flocks import locked
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
-from dataprep.publish import adopt, locked, private_folder, sweep
+from dataprep.publish import adopt
 from dataprep.space import free_bytes
+from dataprep.temps import private_folder, sweep
 
 if TYPE_CHECKING:
     import duckdb

@@ -13,12 +13,12 @@ from pathlib import Path
 from dataprep import manifest, quantity
 from dataprep.console import print_json, print_next, table
 from dataprep.errors import DataError, Parser, UsageError, run
+from dataprep.flocks import locked
 from dataprep.index import print_notes
 from dataprep.paths import Paths, find_paths
 from dataprep.placing import PlacedRows
 from dataprep.plan import PLAN_BYTES_PER_SEGMENT, open_plan, publish_plan
 from dataprep.planner import decide_plan
-from dataprep.publish import locked, sweep
 from dataprep.recipe import Recipe, RecipeSource, publish_recipe, read_recipe
 from dataprep.request import ATTENTIONS, LOSSES, ON_SHORT, UNITS, Request
 from dataprep.seen import settle_runs
@@ -26,6 +26,7 @@ from dataprep.sources import load_catalogue, make_shards, refuse_bundle
 from dataprep.space import check_free
 from dataprep.strategies import LONGS, STRATEGIES
 from dataprep.supply import choose_tokenizer, held_sources
+from dataprep.temps import sweep
 from dataprep.vocab_store import load_vocab
 
 

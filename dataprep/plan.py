@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataprep.errors import DataError
+from dataprep.hashing import sha256_file
 from dataprep.packing import Segments, merge
 from dataprep.paths import Paths
-from dataprep.publish import publishing, sha256_file
+from dataprep.publish import publishing
 from dataprep.recipe import Recipe, RecipeShard, pack_command
 
 ROWS_PER_GROUP = 65_536

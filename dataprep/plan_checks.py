@@ -22,9 +22,9 @@ from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_w
 from dataprep.packing import Segments, no_pieces
 from dataprep.paths import FINDINGS, Paths
 from dataprep.plan import hash_rows, open_plan
-from dataprep.publish import read_json
 from dataprep.recipe import TOTALS, Recipe, RecipeShard, read_recipe, recipe_names
 from dataprep.rows import ShardText, documents_ended
+from dataprep.sealed import read_json
 from dataprep.seen_checks import check_seen, seen_of
 from dataprep.sql import ask
 from dataprep.standing import read_findings

@@ -13,13 +13,16 @@ from pathlib import Path, PurePosixPath
 
 from dataprep import hub, urls
 from dataprep.errors import DataError
+from dataprep.hashing import git_sha1_file, sha256_file
 from dataprep.listing import REMOTE_KINDS, ListedFile, Listing, command_for_source
 from dataprep.paths import Paths
 from dataprep.patience import MayPass
-from dataprep.publish import adopt, git_sha1_file, private_folder, publish_record, read_json, sha256_file
+from dataprep.publish import adopt
 from dataprep.retry import persist
+from dataprep.sealed import publish_record, read_json
 from dataprep.sources import Source, shard_name
 from dataprep.space import check_free
+from dataprep.temps import private_folder
 
 ENGINES = ("hub", "hf_transfer")
 MAKE_ROOM = "free space, a smaller N, or DATAPREP_ROOT on a larger disk"

@@ -21,15 +21,16 @@ from dataprep.bins import Receipt, check_files, read_receipt
 from dataprep.console import Progress, print_json, print_next, size, table
 from dataprep.encode import ENCODER_VERSION, encode_shard
 from dataprep.errors import EXIT_INTERRUPTED, STOPPED, DataError, Parser, QuernError, run
+from dataprep.hashing import sha256_file
 from dataprep.index import print_notes
 from dataprep.listing import REMOTE_KINDS, ListedFile, Listing, list_source, select
 from dataprep.paths import Paths, find_paths
-from dataprep.publish import sha256_file, sweep
 from dataprep.raw import ENGINES, MAKE_ROOM, bytes_to_fetch, fetch_shard, fetched_sha256
 from dataprep.shard_space import estimate_bin_bytes
 from dataprep.sources import find_source, load_catalogue
 from dataprep.space import check_free
 from dataprep.supply import check_tokenizer
+from dataprep.temps import sweep
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import obtain_vocab
 

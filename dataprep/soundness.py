@@ -12,8 +12,8 @@ from pathlib import Path
 
 from dataprep.bins import FileFact, Receipt, mending_command, read_receipt
 from dataprep.errors import DataError
+from dataprep.hashing import sha256_file
 from dataprep.paths import Paths
-from dataprep.publish import sha256_file
 from dataprep.recipe import RecipeShard
 from dataprep.sampled import WHOLE_BYTES, sampled_sha256
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import Paths
-from dataprep.publish import open_record, publish_bytes, publish_record, read_json
+from dataprep.publish import publish_bytes
 from dataprep.rank_file import SPLIT_PATTERN, fingerprint, parse_ranks
+from dataprep.sealed import open_record, publish_record, read_json
 from dataprep.vocab import Vocab
 
 GPT2_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"

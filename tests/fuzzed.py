@@ -5,6 +5,7 @@ Run: `TARGETS[name](folder)(data)`; tests/faults/test_fuzz.py tries a few, tests
 """
 
 import argparse
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ from dataprep import (
 from dataprep.assembly import follow
 from dataprep.errors import QuernError
 from dataprep.paths import Paths
-from dataprep.publish import read_json
+from dataprep.sealed import read_json
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab, publish_vocab
 
@@ -63,10 +64,8 @@ def parsing(parse: Callable[[bytes], object]) -> Callable[[Path], Target]:
 
     def at(_: Path) -> Target:
         def target(data: bytes) -> None:
-            try:
+            with contextlib.suppress(QuernError, argparse.ArgumentTypeError):
                 parse(data)
-            except (QuernError, argparse.ArgumentTypeError):
-                pass
 
         return target
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from dataprep.bins import FileFact, read_receipt
+from dataprep.hashing import sha256_file
 from dataprep.paths import Paths
-from dataprep.publish import publish_bytes, sha256_file
+from dataprep.publish import publish_bytes
 from dataprep.recipe import Recipe, RecipeShard, load_recipe, publish_recipe
 
 

@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dataprep.errors import DataError
-from dataprep.publish import sha256_file, sweep
+from dataprep.hashing import sha256_file
 from dataprep.state_file import STATE, state_hash
+from dataprep.temps import sweep
 from train.optim import Optimizer
 from train.step_folders import list_checkpoints, step_of
 

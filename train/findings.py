@@ -13,9 +13,10 @@ import os
 from collections.abc import Iterator, Sequence
 
 from dataprep.errors import DataError, disk_error
+from dataprep.flocks import take_lock
 from dataprep.ledger import Record
 from dataprep.paths import Paths
-from dataprep.publish import sync, take_lock
+from dataprep.publish import sync
 from train.journal import now
 from train.lines import append_line, cut_torn_line
 from train.weights import Opened

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from dataprep.errors import UsageError, disk_error
+from dataprep.flocks import take_lock
 from dataprep.ledger import Record, read_journal
-from dataprep.publish import sync, take_lock
+from dataprep.publish import sync
 from train.lines import append_line, cut_torn_line
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dataprep.publish import take_lock
+from dataprep.flocks import take_lock
 
 
 @contextlib.contextmanager

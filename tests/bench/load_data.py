@@ -16,8 +16,9 @@ from pack_rows import drawn
 
 from dataprep import pack
 from dataprep.bins import DOCUMENT_END, LOSS, TOKEN, FileFact, Oracle, Origin, Receipt, TokenizerFact
+from dataprep.hashing import sha256_file
 from dataprep.paths import Paths
-from dataprep.publish import publish_bytes, sha256_file
+from dataprep.publish import publish_bytes
 from dataprep.rank_file import format_ranks
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab, publish_vocab

@@ -14,7 +14,7 @@ from dataprep import shards, show, verify
 from dataprep.bins import read_receipt
 from dataprep.errors import DataError, UsageError
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
-from dataprep.publish import open_record
+from dataprep.sealed import open_record
 from dataprep.sql import ask
 from dataprep.vocab_store import publish_vocab
 

@@ -14,8 +14,8 @@ from dataprep import explain, pack
 from dataprep.decoded import Run as Shown
 from dataprep.errors import DataError, QuernError, UsageError
 from dataprep.paths import Paths
-from dataprep.publish import open_record
 from dataprep.recipe import load_recipe
+from dataprep.sealed import open_record
 from train.runs import __main__ as runs
 
 END = "<|endoftext|>"

@@ -17,8 +17,8 @@ from training import REPOSITORY, here, raising, settle
 
 from dataprep import pack, shards
 from dataprep.errors import DataError, EnvironmentProblem, UsageError
+from dataprep.hashing import sha256_file
 from dataprep.paths import Paths
-from dataprep.publish import sha256_file
 from train.export import __main__ as export
 from train.export import tensors
 from train.export.folder import RECEIPT

@@ -13,10 +13,11 @@ import pytest
 from loopback import COMMIT, HTML, Loopback, serving, shard_bytes, stand_in
 
 import dataprep
-from dataprep import fetch, publish, space, urls
+from dataprep import fetch, hashing, space, urls
 from dataprep.errors import DataError, EnvironmentProblem, UsageError
 from dataprep.listing import Listing, list_source, select
 from dataprep.paths import Paths
+from dataprep.publish import publish_bytes
 from dataprep.raw import ENGINES, check_space, fetch_shard, find_held
 from dataprep.sources import Source
 
@@ -234,7 +235,7 @@ def test_a_python_source_is_built_once_and_listed_by_the_corpus(paths: Paths, mo
     def build(_: str, folder: Path) -> None:
         built.append(folder)
         for name in ("shard_00000.parquet", "shard_00003.parquet"):
-            publish.publish_bytes(folder / name, b"built")
+            publish_bytes(folder / name, b"built")
 
     names = ["shard_00003.parquet", "shard_00000.parquet"]
     corpus = types.SimpleNamespace(list_shards=lambda _: names, build=build)
@@ -259,7 +260,7 @@ def test_an_address_is_fetched_and_its_hash_recorded(ranges: bool, paths: Paths,
     assert path.read_bytes() == FILES["data/shard_00000.parquet"]
     assert sum(reports) == path.stat().st_size
     receipt = json.loads(path.with_name(f"{path.name}.json").read_text())
-    assert receipt["sha256"] == publish.sha256_file(path)
+    assert receipt["sha256"] == hashing.sha256_file(path)
     assert receipt["name"] == receipt["url"] == hub.url("data/shard_00000.parquet")
     hub.requests.clear()
     assert fetch_shard(listing, listing.files[0], paths) == path

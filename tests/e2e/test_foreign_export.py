@@ -140,7 +140,7 @@ def test_dolma_gets_a_line_for_each_document_with_its_row_in_the_file(talking_ro
 def test_the_same_command_again_writes_nothing_and_the_record_names_every_file_by_its_hash(
     to: str, talking_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dataprep.publish import sha256_file
+    from dataprep.hashing import sha256_file
 
     put(talking_root, to, tmp_path / "out")
     before, record = state(tmp_path / "out"), json.loads((tmp_path / "out/quern-export.json").read_text())

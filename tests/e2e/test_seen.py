@@ -13,9 +13,9 @@ from training import here, records, settle
 from dataprep import manifest, pack, shards, verify
 from dataprep.errors import DataError, QuernError, UsageError
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
-from dataprep.publish import open_record
 from dataprep.rank_file import format_ranks
 from dataprep.recipe import load_recipe, publish_recipe
+from dataprep.sealed import open_record
 from dataprep.sql import ask
 from dataprep.vocab_store import publish_vocab
 

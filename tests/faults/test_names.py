@@ -11,7 +11,7 @@ from dataprep import quantity
 from dataprep.errors import DataError, UsageError
 from dataprep.listing import list_source
 from dataprep.paths import Paths
-from dataprep.publish import publish_json
+from dataprep.sealed import publish_json
 from dataprep.sources import load_catalogue, why_no_shard
 from dataprep.sql import ask
 

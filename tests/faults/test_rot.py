@@ -15,9 +15,11 @@ from training import here
 
 from dataprep import bins, pack, sampled, shards, verify
 from dataprep.errors import DataError
+from dataprep.hashing import sha256_file
 from dataprep.ledger import read_journal
-from dataprep.publish import open_record, publish_record, publishing, sha256_file
+from dataprep.publish import publishing
 from dataprep.sampled import BLOCK_BYTES, STRIDE_BYTES, sampled_sha256
+from dataprep.sealed import open_record, publish_record
 
 
 @pytest.fixture(scope="module")

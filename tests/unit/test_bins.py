@@ -11,7 +11,7 @@ import pytest
 from dataprep.bins import check_files, find_receipts, open_bin, open_document_ends, read_receipt
 from dataprep.errors import DataError
 from dataprep.paths import Paths
-from dataprep.publish import open_record
+from dataprep.sealed import open_record
 
 SHARD = "shard_00000"
 

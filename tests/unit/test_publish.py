@@ -14,23 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataprep import publish
-from dataprep.publish import (
-    HashedFile,
-    adopt,
-    private_folder,
-    publish_bytes,
-    publish_json,
-    publishing,
-    publishing_folder,
-    sha256_file,
-    sweep,
-)
+from dataprep import flocks, publish
+from dataprep.hashing import HashedFile, sha256_file
+from dataprep.publish import adopt, publish_bytes, publishing, publishing_folder
+from dataprep.sealed import publish_json
+from dataprep.temps import private_folder, sweep
 
 WRITER = """
 import sys
 from pathlib import Path
-from dataprep.publish import publishing, private_folder
+from dataprep.publish import publishing
+from dataprep.temps import private_folder
 with publishing(Path(sys.argv[1], "final.bin")) as out, private_folder(Path(sys.argv[1]), "made") as folder:
     out.write(b"half")
     (folder / "file").write_bytes(b"half")
@@ -223,7 +217,7 @@ def test_sweep_leaves_every_other_file_alone_and_a_missing_folder_too(tmp_path: 
 def test_a_sweep_at_the_moment_a_temp_is_made_does_not_harm_its_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_flock, swept = publish.fcntl.flock, []
+    real_flock, swept = flocks.fcntl.flock, []
 
     def sweep_just_before(descriptor: int, operation: int) -> None:
         if not swept:
@@ -231,6 +225,6 @@ def test_a_sweep_at_the_moment_a_temp_is_made_does_not_harm_its_writer(
             sweep(tmp_path)
         real_flock(descriptor, operation)
 
-    monkeypatch.setattr(publish.fcntl, "flock", sweep_just_before)
+    monkeypatch.setattr(flocks.fcntl, "flock", sweep_just_before)
     publish_bytes(tmp_path / "a", b"x")
     assert (tmp_path / "a").read_bytes() == b"x"

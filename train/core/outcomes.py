@@ -12,7 +12,7 @@ from typing import Any
 
 from dataprep.bundle import Bundle
 from dataprep.paths import Paths
-from dataprep.publish import publish_json, read_json
+from dataprep.sealed import publish_json, read_json
 from train.core.scores import TaskScore
 from train.weights import Opened
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     was_there = stands(folder, of, force=args.force)
     if not was_there:
         _publish(paths, folder, opened, of, converter=converter, verify=args.verify)
-    from dataprep.publish import read_json
+    from dataprep.sealed import read_json
 
     receipt = read_json(folder / RECEIPT) or {}
     address = _push(args, folder, opened.label)
@@ -86,7 +86,7 @@ def _publish(
             write_export(part, opened, seen, **settings)
             facts["verified"] = _verified(part, opened, of) if verify else None
             return
-        from dataprep.publish import private_folder
+        from dataprep.temps import private_folder
         from train.export.gguf import convert
 
         with private_folder(folder.parent, folder.name) as between:

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from dataprep.errors import UsageError
-from dataprep.publish import publish_json, publishing_folder, read_json, sha256_file, sweep, sync
+from dataprep.hashing import sha256_file
+from dataprep.publish import publishing_folder, sync
+from dataprep.sealed import publish_json, read_json
+from dataprep.temps import sweep
 
 RECEIPT = "quern_export.json"
 _FORMAT = 1

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dataprep.errors import UsageError
+from dataprep.flocks import locked
 from dataprep.ledger import TRASH, TRASH_RECEIPT, Journal, read_journals, steps_with_weights, trace_lineage
 from dataprep.paths import JOURNAL, Paths
-from dataprep.publish import locked, publishing_folder, sweep
+from dataprep.publish import publishing_folder
+from dataprep.temps import sweep
 from train.journal import now
 from train.runs.history import History
 from train.runs.retrace import Retrace, Retraced

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from dataprep.errors import DataError, UsageError
+from dataprep.flocks import locked
 from dataprep.ledger import TRASH, TRASH_RECEIPT, Journal
 from dataprep.paths import FINDINGS, JOURNAL, Paths
-from dataprep.publish import adopt, locked, publish_json, read_json, sweep, sync
+from dataprep.publish import adopt, sync
+from dataprep.sealed import publish_json, read_json
+from dataprep.temps import sweep
 from train.journal import now
 from train.locks import lock
 
