@@ -1,4 +1,4 @@
-"""Any bytes at all: a reader returns a value or a QuernError, an encoder what tiktoken does. `make torture` tries more."""
+"""Any bytes at all: a reader returns a value or a QuernError, the encoder what tiktoken does.."""
 
 import json
 from pathlib import Path

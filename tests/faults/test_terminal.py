@@ -71,7 +71,7 @@ SAYERS: dict[str, Callable[[str], object]] = {
     "progress": lambda text: Progress("odd", 0).say(text),
     "trainer": lambda text: Ranks(rank=0, world_size=1, device=torch.device("cpu")).say(_sample(text)),
     "chat": lambda text: print(safe(text)),
-    "next": lambda text: print_next(text),
+    "next": print_next,
 }
 
 
