@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from dataprep import hub_client
-from dataprep.errors import DataError, UsageError
+from dataprep.errors import DataError, EnvironmentProblem, UsageError
 from dataprep.hub_client import counting, prepare_client
 from dataprep.patience import MayPass
 from dataprep.sources import SHARD_SUFFIXES
@@ -115,10 +115,26 @@ def file_url(repo: str, commit: str, name: str) -> str:
 
 def token_header() -> dict[str, str]:
     """The user's token (HF_TOKEN, or of a login) as a header; nothing where there is none."""
+    token = find_token()
+    return {"authorization": f"Bearer {token}"} if token else {}
+
+
+def find_token() -> str | None:
+    """The token as the client finds it. Raises EnvironmentProblem for one that no header can carry, unquoted.
+
+    The clients would fail on it with a traceback, quote it in their complaint, or send it as it is.
+    """
     import huggingface_hub
 
     token = huggingface_hub.get_token()
-    return {"authorization": f"Bearer {token}"} if token else {}
+    if token is None or (token.isascii() and token.isprintable() and " " not in token):
+        return token
+    raise EnvironmentProblem(
+        "the token of the Hub cannot be sent",
+        seen=f"{len(token)} characters, among them a blank, a control code or one outside ASCII",  # never itself
+        wanted="letters, digits and signs in one word",
+        fix="export HF_TOKEN=hf_yours   # or, to go without: unset HF_TOKEN",
+    )
 
 
 def gone(repo: str, commit: str, name: str, seen: str, relist: str) -> GoneError:
@@ -157,6 +173,7 @@ def _judged(repo: str, revision: str, relist: str | None = None) -> Iterator[Non
     """Turn the client's many errors into the two that matter: it may pass, or the user must act."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+    find_token()  # the client takes it by itself
     transport_error: Any = HfHubHTTPError.__bases__[0]  # httpx's in client 1.x, httpx2's in 2.x
     try:
         yield

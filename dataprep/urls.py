@@ -1,7 +1,8 @@
 """Plain addresses: the bytes behind a URL, by parallel ranges where the server has them.
 
 In:  a URL, headers, a target file nobody else looks at. Out: that file, unverified: `raw` judges it.
-Holds: a stall ends, and so does a crawl. hf_transfer keeps the interpreter's lock and waits for ever on a silent server
+Holds: a token stays at the scheme, host and port it is for, whatever a redirect says.
+A stall ends, and so does a crawl. hf_transfer keeps the interpreter's lock and waits for ever on a silent server
 (both measured on 0.1.9), so it runs in a child process that a kernel alarm ends. Whatever may pass
 when tried again is raised as MayPass, whatever will not as DataError.
 Run: `python -m dataprep.urls` is that child; a request on stdin, byte counts on stdout.
@@ -17,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 from dataprep.errors import DataError, run
 from dataprep.patience import MayPass, Pace, wait_asked
@@ -37,14 +39,14 @@ def download(url: str, target: Path, *, headers: Mapping[str, str], refused: _Re
     `refused` makes the error for a 4xx, from the status: only the caller knows what helps there.
     Raises MayPass (cut, stall, crawl, 5xx, another version meanwhile) or what `refused` made.
     """
-    version = _probe_ranges(url, headers, refused)
+    version, found_at = _probe_ranges(url, headers, refused)
     if version is None:
         _download_stream(url, target, headers, refused, report)
         return
-    _download_ranges(url, target, headers, report)
+    _download_ranges(found_at, target, _headers_for(found_at, url, headers), report)
     if target.stat().st_size != version.n_bytes:
         raise MayPass(f"{target.stat().st_size:,} bytes came, the server has {version.n_bytes:,}")
-    if _probe_ranges(url, headers, refused) != version:
+    if _probe_ranges(url, headers, refused)[0] != version:
         raise MayPass("the file changed on the server while it came")  # its ranges may be of both
 
 
@@ -56,16 +58,26 @@ class _Version(NamedTuple):
     modified: str | None
 
 
-def _probe_ranges(url: str, headers: Mapping[str, str], refused: _Refused) -> _Version | None:
-    """What the server has, from asking for one byte of it; None where it has no ranges.
+def _probe_ranges(url: str, headers: Mapping[str, str], refused: _Refused) -> tuple[_Version | None, str]:
+    """What the server has, from asking for one byte of it, None where it has no ranges; and where redirects ended.
 
     The cheapest way to a clear answer: hf_transfer would say "No content length" to a page or an error.
     """
     with _open(url, {**headers, "range": "bytes=0-0"}, refused) as response:
         total = (response.headers.get("content-range") or "").rpartition("/")[2]
         if response.status != _PARTIAL or not total.isdecimal():
-            return None
-        return _Version(int(total), response.headers.get("etag"), response.headers.get("last-modified"))
+            return None, response.url
+        return _Version(int(total), response.headers.get("etag"), response.headers.get("last-modified")), response.url
+
+
+def _headers_for(found_at: str, url: str, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Without the token where `found_at` is elsewhere: hf_transfer looks at host names alone.
+
+    It would carry a token to another port of the same host, and from https to plain http (0.1.9).
+    """
+    if urlsplit(found_at)[:2] == urlsplit(url)[:2]:
+        return headers
+    return {name: value for name, value in headers.items() if name.lower() != _AUTHORIZATION}
 
 
 def _open(url: str, headers: Mapping[str, str], refused: _Refused) -> http.client.HTTPResponse:

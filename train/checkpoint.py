@@ -1,18 +1,22 @@
 """Checkpoints: a folder of weights, optimizer and state; here one is read, judged and loaded.
 
 In:  runs/<run>/checkpoints/step_00000050/. Out: a `Checkpoint`; a model and an optimizer that stand where it stood.
-Holds: state.json names size and sha256 of both files and hashes itself; nothing is loaded that does not agree.
+Holds: state.json names size and sha256 of both files and hashes itself; nothing is loaded that does not agree, nor,
+       where all hashes agree, what is not of its own form: a pickle that calls something is named, never run.
     model.safetensors   weights, fp32      optimizer.pt   moments, loaded as plain tensors only
     state.json          {"step": 50, "rows_done": 400, "tokens_done": 25600, "recipe_sha256": …, "files": …}
 """
 
 import json
+import operator
+import pickle
 import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -62,19 +66,20 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     state: dict[str, Any] = {}
     try:
         state = json.loads((folder / STATE).read_text())
-        stated = {STATE: state.pop("sha256"), **state["files"]}
-        found = {STATE: state_hash(state), **{name: file_fact(folder / name) for name in state["files"]}}
-        wrong = [name for name in stated if stated[name] != found[name]]
+        stated = {STATE: state.pop("sha256"), **{name: state["files"][name] for name in (WEIGHTS, MOMENTS)}}
+        found = {STATE: state_hash(state), **{name: file_fact(folder / name) for name in (WEIGHTS, MOMENTS)}}
+        wrong = [name for name in stated if stated[name] != found[name]] or _ill_formed(folder)
+        checkpoint = from_state(folder, state)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        wrong = [f"{type(error).__name__}: {error}"]
-    if wrong:
+        checkpoint, wrong = None, [f"{type(error).__name__}: {error}"]
+    if wrong or checkpoint is None:
         raise DataError(
             f"checkpoint {folder.name} is damaged",
             seen=", ".join(wrong),
             wanted="every file as state.json names it",
             fix="the same command uses the checkpoint before it",
         )
-    return from_state(folder, state)
+    return checkpoint
 
 
 def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> None:
@@ -91,7 +96,7 @@ def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
 
 def load_moments(checkpoint: Checkpoint, optimizer: Optimizer) -> None:
     """Put what the optimizer remembers back; it must be of the same kind."""
-    optimizer.load_state_dict(torch.load(checkpoint.folder / MOMENTS, map_location="cpu", weights_only=True))
+    optimizer.load_state_dict(_read_moments(checkpoint.folder / MOMENTS, mmap=False))
 
 
 def newest_good(checkpoints: Path) -> tuple[Checkpoint | None, list[DataError]]:
@@ -119,12 +124,39 @@ def from_state(folder: Path, state: dict[str, Any]) -> Checkpoint:
     """The checkpoint that a state.json is of."""
     return Checkpoint(
         folder=folder,
-        cursor=Cursor(**{field.name: state[field.name] for field in fields(Cursor)}),
-        identity=state["identity"],
+        cursor=Cursor(**{field.name: operator.index(state[field.name]) for field in fields(Cursor)}),
+        identity=dict(state["identity"]),
         rng=bytes.fromhex(state["rng"]),
         weights_bytes=state["files"][WEIGHTS]["bytes"],
         weights_sha256=state["files"][WEIGHTS]["sha256"],
     )
+
+
+def _ill_formed(folder: Path) -> list[str]:
+    """Files that are not what their names say, whoever hashed them. Reads headers only: tensors stay on the disk."""
+    wrong = []
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt"):
+            pass
+    except SafetensorError as error:
+        wrong.append(f"{WEIGHTS} is no safetensors file ({_first_line(error)})")
+    try:
+        _read_moments(folder / MOMENTS, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        wrong.append(f"{MOMENTS} holds more or less than tensors and plain values ({type(error).__name__})")
+    return wrong
+
+
+def _read_moments(file: Path, *, mmap: bool) -> dict[str, Any]:
+    """Tensors and plain values; `weights_only`, said here, outranks torch's variable that would allow more.
+
+    Mapped they cost nothing, but would change with the file: what goes into an optimizer is read.
+    """
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def file_fact(file: Path) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def test_a_full_disk_keeps_the_checkpoints_there_are(root: Path, monkeypatch: py
     with pytest.raises(EnvironmentProblem, match="step_00000020 could not be written") as problem:
         here(*TWENTY_STEPS)
     assert (problem.value.exit_code, len(str(problem.value).splitlines())) == (5, 3)
-    assert "free space" in str(problem.value)
+    assert "bytes free and a healthy disk for" in str(problem.value)
     kept = root / "runs" / "mix-nano" / "checkpoints"
     assert [folder.name for folder in kept.iterdir()] == ["step_00000010"]
     assert [record["status"] for record in records(root, "mix-nano", "end")] == ["stopped", "failed"]

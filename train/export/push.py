@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dataprep.errors import EnvironmentProblem, UsageError
-from dataprep.hub import endpoint
+from dataprep.hub import endpoint, find_token
 
 
 def push(folder: Path, repo: str, *, label: str, public: bool) -> str:
@@ -18,11 +18,10 @@ def push(folder: Path, repo: str, *, label: str, public: bool) -> str:
     import huggingface_hub
 
     api: Any = huggingface_hub.HfApi(endpoint=endpoint())
-    token = huggingface_hub.get_token()
-    if token is None or not token.isascii():  # the client would fail on it, and quote what it cannot send
+    if find_token() is None:
         raise EnvironmentProblem(
             f"nothing may be pushed to {repo}",
-            seen="no token of the Hub" if token is None else "a token with letters that none has",
+            seen="no token of the Hub",
             wanted="one that may write",
             fix="export HF_TOKEN=hf_…   # or: hf auth login",
         )
