@@ -39,6 +39,12 @@ from dataprep.vocab_store import load_vocab, publish_vocab
 Target = Callable[[bytes], None]
 
 
+def check_told(error: QuernError) -> None:
+    """Three lines, and nothing in them that steers a terminal."""
+    assert str(error).count("\n") == 2
+    assert str(error).replace("\n", "").isprintable()
+
+
 def reading(name: str, read: Callable[[Path], object]) -> Callable[[Path], Target]:
     """A reader of a file: a value or a QuernError."""
 
@@ -51,8 +57,7 @@ def reading(name: str, read: Callable[[Path], object]) -> Callable[[Path], Targe
             try:
                 read(file)
             except QuernError as error:
-                assert str(error).count("\n") == 2
-                assert str(error).replace("\n", "").isprintable()
+                check_told(error)
 
         return target
 
@@ -141,7 +146,7 @@ def _bundle_file(name: str) -> Callable[[Path], Target]:
             try:
                 bundle.open_bundle(top)
             except QuernError as error:
-                assert str(error).replace("\n", "").isprintable()
+                check_told(error)
 
         return target
 
