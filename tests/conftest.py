@@ -16,6 +16,7 @@ from dataprep.paths import Paths
 from dataprep.rank_file import format_ranks
 from dataprep.vocab_store import publish_vocab
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many tests as cores: second threads would only wait for each other
 os.environ["VIRTUAL_ENV"] = sys.prefix  # as in an activated environment: commands are printed without its path
 
 WORDS = (
