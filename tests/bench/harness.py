@@ -187,6 +187,7 @@ def run(contender: Contender, python: Path, arguments: Sequence[str], work: Path
     began = time.perf_counter()
     with out.open("wb") as stdout, complaints.open("wb") as stderr:
         # A session of its own: its helpers are found by it, and end with it.
+        os.sync()  # what another left unwritten is its own cost: whoever fsyncs must not wait for it
         child = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=environment, start_new_session=True)
         with TreePeak(child.pid) as peak:
             try:
