@@ -38,6 +38,8 @@ def open_record(content: bytes) -> dict[str, Any]:
         unsealed = content.replace(_sealed_by(str(seal)), _sealed_by(_NO_SEAL), 1)
         if hashlib.sha256(unsealed).hexdigest() != seal:
             raise ValueError("its bytes are not those its seal names (sha256)")
+    elif any(map(_was_the_seal, value)):
+        raise ValueError("the name of its seal is damaged")
     return value
 
 
@@ -55,3 +57,8 @@ def _as_text(value: Any) -> bytes:
 
 def _sealed_by(sha256: str) -> bytes:
     return f'"{SEAL}": "{sha256}"'.encode()
+
+
+def _was_the_seal(key: str) -> bool:
+    """Whether one character makes this the seal's name: a record that lost its seal so must not pass for an old one."""
+    return len(key) == len(SEAL) and sum(a != b for a, b in zip(key, SEAL, strict=True)) == 1

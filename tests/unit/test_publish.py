@@ -17,7 +17,7 @@ import pytest
 from dataprep import flocks, publish
 from dataprep.hashing import HashedFile, sha256_file
 from dataprep.publish import adopt, publish_bytes, publishing, publishing_folder
-from dataprep.sealed import publish_json
+from dataprep.sealed import open_record, publish_json, publish_record
 from dataprep.temps import private_folder, sweep
 
 WRITER = """
@@ -228,3 +228,12 @@ def test_a_sweep_at_the_moment_a_temp_is_made_does_not_harm_its_writer(
     monkeypatch.setattr(flocks.fcntl, "flock", sweep_just_before)
     publish_bytes(tmp_path / "a", b"x")
     assert (tmp_path / "a").read_bytes() == b"x"
+
+
+def test_no_flipped_bit_of_a_sealed_record_passes(tmp_path: Path) -> None:
+    publish_record(tmp_path / "record.json", {"name": "x", "bytes": 12, "origin": "made by é"})
+    whole = (tmp_path / "record.json").read_bytes()
+    for place in range(len(whole)):
+        for bit in range(8):
+            with pytest.raises(ValueError, match="."):
+                open_record(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
