@@ -20,6 +20,7 @@ from typing import Any, ClassVar, NoReturn
 EXIT_INTERRUPTED = 130
 STOPPED = "\nstopped; everything finished is kept, the same command goes on from here"
 EXIT_PIPE_CLOSED = 141  # as a program ends that SIGPIPE kills
+_NO_TEMP = "No usable temporary directory"  # Python's own words
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ENVIRONMENT = _OUT_OF_SPACE | {
     errno.EACCES,
@@ -129,7 +130,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:
         _leave("", EXIT_PIPE_CLOSED)  # the reader (head, less) left before the verb was done
     except OSError as error:
-        if error.errno not in _ENVIRONMENT:
+        if error.errno not in _ENVIRONMENT and _NO_TEMP not in str(error):
             raise
         _leave(str(_from_os(error)), EnvironmentProblem.exit_code)
     _leave("", code)
@@ -170,6 +171,13 @@ def _point_stdout_nowhere() -> None:
 
 
 def _from_os(error: OSError) -> EnvironmentProblem:
+    if _NO_TEMP in str(error):  # a library asks for one when it is loaded
+        return EnvironmentProblem(
+            "no temporary folder can be written",
+            seen=str(error.strerror),
+            wanted="a few bytes free in one of them",
+            fix="df -h /tmp; make space, or export TMPDIR=FOLDER; then the same command again",
+        )
     if error.errno == errno.EMFILE:
         return EnvironmentProblem(
             "too many files are open at once",

@@ -170,3 +170,13 @@ def test_commands_are_printed_so_that_they_can_be_pasted(monkeypatch: pytest.Mon
     )
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     assert as_typed(command) == command  # no virtual environment at all
+
+
+def test_a_disk_without_room_for_a_temporary_file_is_told_in_three_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    with pytest.raises(SystemExit) as left:
+        run(main)
+    assert left.value.code == 5
+    assert "export TMPDIR=FOLDER" in capsys.readouterr().err
