@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dataprep import quantity
 from dataprep.errors import Parser, run
+from train.leaving import leaving_whole
 
 SUITES = ("heldout", "core", "samples")
 _BATCH_SIZE = 16
@@ -64,4 +65,5 @@ def _suites(text: str) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    run(main)
+    with leaving_whole():
+        run(main)

@@ -9,7 +9,9 @@ import sys
 
 from dataprep.errors import run
 from train.config import parse_config
+from train.leaving import leaving_whole
 
 if __name__ == "__main__":
     config = parse_config(sys.argv[1:])
-    run(lambda: importlib.import_module("train.loop").train(config))
+    with leaving_whole():
+        run(lambda: importlib.import_module("train.loop").train(config))

@@ -14,6 +14,7 @@ from dataprep.console import print_next, table
 from dataprep.errors import DataError, Parser, UsageError, run
 from dataprep.paths import Paths, find_paths
 from dataprep.quantity import count, run_at_step
+from train.leaving import leaving_whole
 
 if TYPE_CHECKING:
     from train.serve.desk import Desk
@@ -163,4 +164,5 @@ def _whole(text: str) -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    with leaving_whole():
+        run(main)
