@@ -6,10 +6,10 @@ Holds: document i is row i of the file; null is the empty document; memory is bo
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from dataprep import layouts, row_faults, turns
 from dataprep.chat import Message
 from dataprep.errors import DataError
 from dataprep.row_faults import Fault
-from dataprep.row_groups import check_row_groups
+from dataprep.row_groups import check_row_groups, read_parts
 from dataprep.sources import LAYOUTS
 from dataprep.turns import Script
 
@@ -118,8 +118,7 @@ def _values(file: Path, columns: Sequence[str], layout: str) -> Iterator[Sequenc
         for key, column in zip(LAYOUTS[layout], columns, strict=True):
             found = schema.field(column).type
             _check_fit(file, column, layout, str(found), layouts.wanted_type(layout, key, found))
-        for batch in parquet.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False):
-            yield [batch.column(column) for column in columns]
+        yield from read_parts(file, parquet, columns, n_rows=BATCH_ROWS)
 
 
 def _json_texts(file: Path, column: str) -> Iterator[Sequence[Any]]:
@@ -145,12 +144,13 @@ def _json_values(file: Path, columns: Sequence[str], layout: str) -> Iterator[Se
             yield values
 
 
-def _objects(file: Path, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def _objects(file: Path, lines: IO[bytes]) -> Iterator[dict[str, Any]]:
     """What each line holds that is not blank. Raises DataError naming the row and the line."""
-    row = 0
-    for number, line in enumerate(lines, 1):
+    row, longest = 0, 2 * _JSONL_BLOCK_BYTES
+    for number, line in enumerate(iter(lambda: lines.readline(longest + 1), b""), 1):
         if line.strip():
-            found = row_faults.read_object(line, is_first=number == 1)
+            too_long = f"a line of more than {longest:,} bytes" if len(line) > longest else None
+            found = too_long or row_faults.read_object(line, is_first=number == 1)
             if isinstance(found, str):
                 raise _bad_row(file, Fault(f"row {row:,} (line {number:,})", found))
             yield found

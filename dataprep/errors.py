@@ -8,6 +8,7 @@ Holds: a user's mistake never ends in a traceback; a programmer's mistake always
 import argparse
 import contextlib
 import errno
+import itertools
 import os
 import re
 import resource
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+_SECRETS = "--api-key"
 EXIT_INTERRUPTED = 130
 STOPPED = "\nstopped; everything finished is kept, the same command goes on from here"
 EXIT_PIPE_CLOSED = 141  # as a program ends that SIGPIPE kills
@@ -48,10 +50,9 @@ class QuernError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, what: str, *, seen: object, wanted: object, fix: str) -> None:
-        self.what, self.seen, self.wanted, self.fix = what, seen, wanted, fix
-        what, seen, wanted, fix = (
-            visible(" ".join(str(part).splitlines())) for part in (what, seen, wanted, as_typed(fix))
-        )
+        # What is seen may be anybody's bytes, and parts of errors are printed in many places: made harmless once, here.
+        self.what, self.seen, self.wanted, self.fix = (_harmless(part) for part in (what, seen, wanted, fix))
+        what, seen, wanted, fix = (_one_line(part) for part in (self.what, self.seen, self.wanted, as_typed(self.fix)))
         super().__init__(f"error: {what}\n  seen: {seen}, wanted: {wanted}\n  fix:  {fix}")
 
 
@@ -101,6 +102,14 @@ def visible(text: str, *, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
+def _harmless(part: Any) -> Any:
+    return part if isinstance(part, int | float) else visible(str(part), keep="\n")
+
+
+def _one_line(part: object) -> str:
+    return visible(" ".join(str(part).splitlines()))
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose complaints look like every other error of ours; flags are spelled out."""
 
@@ -110,12 +119,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print three lines instead of the whole usage; exit 2."""
         mistake = UsageError(
-            f"{self.prog}: {message}",
-            seen=" ".join(sys.argv[1:]) or "no arguments",
+            f"{self.prog}: {_without_secrets(message)}",
+            seen=_without_secrets(" ".join(sys.argv[1:])) or "no arguments",
             wanted="arguments as in --help",
             fix=f"{self.prog} --help",
         )
         self.exit(UsageError.exit_code, f"{mistake}\n")
+
+
+def _without_secrets(text: str) -> str:
+    """The text without what follows --api-key on this command line: errors end up in logs and in bug reports."""
+    words = sys.argv[1:]
+    secrets = [word.removeprefix(f"{_SECRETS}=") for word in words if word.startswith(f"{_SECRETS}=")]
+    secrets += [value for flag, value in itertools.pairwise(words) if flag == _SECRETS]
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "…")
+    return text
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

@@ -7,7 +7,6 @@ where it has the shape it should; what may pass when tried again is raised as Ma
 """
 
 import contextlib
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
@@ -16,8 +15,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from dataprep import hub_client
-from dataprep.errors import DataError, EnvironmentProblem, UsageError
-from dataprep.hub_client import counting, prepare_client
+from dataprep.errors import DataError, EnvironmentProblem
+from dataprep.hub_client import counting, endpoint, prepare_client
 from dataprep.patience import MayPass
 from dataprep.sources import SHARD_SUFFIXES
 from dataprep.urls import DENIED
@@ -45,14 +44,6 @@ class RepositoryError(DataError):
 
 class GoneError(DataError):
     """The listing names a file that the Hub does not hold any more."""
-
-
-def endpoint() -> str:
-    """The Hub's address. The client reads HF_ENDPOINT at import; we read it at call time and pass it on."""
-    address = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    if not address.startswith(("http://", "https://")):
-        raise UsageError("HF_ENDPOINT is not an address", seen=address, wanted="https://…", fix="unset HF_ENDPOINT")
-    return address
 
 
 def resolve(repo: str, revision: str) -> str:

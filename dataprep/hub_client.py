@@ -1,19 +1,31 @@
 """The Hub's own client, made patient but not endless: hooks into its transport, and a silent progress bar.
 
 In:  the seconds that one answer may take to begin. Out: a client whose every request is limited and judged.
-Holds: no request waits for ever, no answer crawls for ever, and no wait that a server asks for is slept in here.
+Holds: no request waits for ever, no answer crawls for ever, and no wait that a server asks for is slept in here;
+       the user's token goes to HF_ENDPOINT's host and to no other.
 """
 
 import functools
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
+from dataprep.errors import UsageError
 from dataprep.patience import MayPass, Pace, wait_asked
 from dataprep.urls import PASSING, SERVER_ERROR
 
 API_TIMEOUT_S = 30  # the client's listing waits for ever by itself; its downloads wait 10 s per read
+
+
+def endpoint() -> str:
+    """The Hub's address. The client reads HF_ENDPOINT at import; we read it at call time and pass it on."""
+    address = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    if not address.startswith(("http://", "https://")):
+        raise UsageError("HF_ENDPOINT is not an address", seen=address, wanted="https://…", fix="unset HF_ENDPOINT")
+    return address
 
 
 @functools.cache
@@ -32,11 +44,24 @@ def prepare_client() -> None:
     kind = type(made)
     paced = _paced_stream(importlib.import_module(kind.__module__.partition(".")[0]).SyncByteStream)
     ours = {
-        "request": _limit_waiting,
+        "request": _prepare_request,
         "response": functools.partial(_judge_answer, paced),
     }
     hooks = {event: [*made.event_hooks[event], hook] for event, hook in ours.items()}
     huggingface_hub.set_client_factory(lambda: kind(event_hooks=hooks, follow_redirects=True, timeout=API_TIMEOUT_S))
+
+
+def _prepare_request(request: Any) -> None:
+    """Every request passes here: redirects, and the next pages of a listing, whose addresses the server names."""
+    _keep_token_home(request)
+    _limit_waiting(request)
+
+
+def _keep_token_home(request: Any) -> None:
+    """A token is for the host it was made for: the client would send it to whatever host a next page is on."""
+    home, asked = urlsplit(endpoint()), urlsplit(str(request.url))
+    if (asked.scheme, asked.hostname, asked.port) != (home.scheme, home.hostname, home.port):
+        request.headers.pop("authorization", None)
 
 
 def _limit_waiting(request: Any) -> None:

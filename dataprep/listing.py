@@ -5,6 +5,7 @@ Holds: the first listing pins the commit, so later shards come from the same one
 two files never make one shard, and a held-out pin that pins nothing is refused.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from dataprep.sources import SHARD_SUFFIXES, Source, load_catalogue, look_alike,
 from dataprep.temps import sweep
 
 REMOTE_KINDS = ("hub", "url")
+_MEANS_SOMETHING_TO_A_SHELL = re.compile(r"[\s!\"#$%&'()*;<>?\[\\\]^`{|}~]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +183,8 @@ def _why_refused(source: Source, file: ListedFile) -> str | None:
     """Why a listed file is not fetched: its own name, or a path that leads out of where it is put."""
     if source.kind == "hub" and {"..", "/"} & set(PurePosixPath(file.name).parts):
         return "a path that leads elsewhere"
+    if source.kind in REMOTE_KINDS and _MEANS_SOMETHING_TO_A_SHELL.search(file.shard):
+        return "characters that mean something to a shell: it would stand in commands that are printed to be pasted"
     return why_no_shard(file.shard)
 
 

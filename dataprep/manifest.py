@@ -146,7 +146,7 @@ def _insert(connection: "duckdb.DuckDBPyConnection", table: str, lines: list[har
     try:
         connection.register("lines_to_insert", pa.Table.from_pylist(lines))
         connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM lines_to_insert")  # noqa: S608 -- our own table names
-    except (OverflowError, pa.ArrowException, duckdb.ConversionException, duckdb.OutOfRangeException):
+    except (OverflowError, UnicodeError, pa.ArrowException, duckdb.ConversionException, duckdb.OutOfRangeException):
         return False
     connection.unregister("lines_to_insert")
     return True

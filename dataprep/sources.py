@@ -146,7 +146,7 @@ def _read(file: Path) -> dict[str, Source]:
         raise UsageError(
             f"there is no catalogue at {file}", seen="no such file", wanted="a TOML file", fix="check --catalogue"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{file} is not valid TOML", seen=error, wanted="one [table] per source", fix=f"edit {file}"
         ) from None

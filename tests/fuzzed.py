@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from bundle_maker import write_bundle
 from conftest import byte_ranks
@@ -21,6 +22,8 @@ from dataprep import (
     bundle,
     chat,
     foreign_formats,
+    foreign_import,
+    harvest,
     layouts,
     ledger,
     quantity,
@@ -30,6 +33,7 @@ from dataprep import (
     turns,
 )
 from dataprep.assembly import follow
+from dataprep.documents import read_batches
 from dataprep.errors import QuernError
 from dataprep.paths import Paths
 from dataprep.sealed import read_json
@@ -153,6 +157,60 @@ def _bundle_file(name: str) -> Callable[[Path], Target]:
     return at
 
 
+def documents_of(folder: Path) -> Target:
+    """The bytes as a source's file of each kind, read as each layout."""
+
+    def target(data: bytes) -> None:
+        for suffix in (".jsonl", ".parquet"):
+            file = folder / f"odd{suffix}"
+            file.write_bytes(data)
+            for layout, columns in sources.LAYOUTS.items():
+                try:
+                    assert sum(map(len, read_batches(file, columns, layout))) > 0
+                except QuernError as error:
+                    check_told(error)
+
+    return target
+
+
+def importing(folder: Path) -> Target:
+    """The bytes as another tool's tokens and as all that may lie beside them; what is imported has its ends."""
+    vocab = _vocab(folder)
+    made = {"split": "train", "licence": "x", "folder": folder / "made", "one_document": True}
+
+    def target(data: bytes) -> None:
+        for format_, suffix in foreign_import.SUFFIX_OF.items():
+            file = folder / f"a{suffix}"
+            for name in (file.name, "a.idx", f"{file.name}.index"):
+                (folder / name).write_bytes(data)
+            try:
+                foreign = foreign_import.open_foreign(format_, file)
+                foreign_import.check_first_tokens(foreign, vocab, one_document=True)
+                receipt, _ = foreign_import.import_shard(foreign, "odd", vocab=vocab, **made)
+            except QuernError as error:
+                check_told(error)
+            else:
+                tokens = np.fromfile(folder / "made/a.bin", "<u2")
+                assert (tokens == vocab.end_id).sum() == receipt.end_tokens
+
+    return target
+
+
+def harvesting(folder: Path) -> Target:
+    """The bytes as every record of a root at once: each is left out with a note, or kept."""
+    paths = Paths(root=folder)
+    records = [paths.source_record("a"), paths.bins("t", "a") / "s.json", paths.recipes / "r.toml"]
+    records += [paths.journal("run"), paths.findings("run")]
+
+    def target(data: bytes) -> None:
+        for file in records:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        harvest.collect(paths)
+
+    return target
+
+
 def _megatron(data: bytes) -> None:
     foreign_formats.parse_megatron_index("some.idx", data, 2 * len(data))
     foreign_formats.parse_megatron_index("some.idx", foreign_formats._MEGATRON_MAGIC + data, 2 * len(data))
@@ -182,6 +240,9 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "megatron index": parsing(_megatron),
     "datatrove index": parsing(lambda data: foreign_formats.parse_datatrove_index("some.ds.index", data, 9)),
     "datatrove metadata": parsing(lambda data: foreign_formats.check_datatrove_metadata("some.ds.metadata", data, 9)),
+    "documents": documents_of,
+    "foreign import": importing,
+    "every record": harvesting,
     "encode": encoding,
     "conversation": rendering,
 }

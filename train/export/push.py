@@ -11,6 +11,7 @@ from typing import Any
 
 from dataprep.errors import EnvironmentProblem, UsageError
 from dataprep.hub import endpoint, find_token
+from dataprep.patience import MayPass
 
 
 def push(folder: Path, repo: str, *, label: str, public: bool) -> str:
@@ -55,7 +56,7 @@ def _judged(repo: str) -> Iterator[None]:
         ) from None
     except HfHubHTTPError as error:
         raise _refused(repo, f"HTTP {error.response.status_code}") from None
-    except (transport_error, ConnectionError, TimeoutError) as error:
+    except (transport_error, MayPass, ConnectionError, TimeoutError) as error:
         raise _refused(repo, f"{type(error).__name__}: no answer") from None
 
 

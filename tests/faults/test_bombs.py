@@ -1,0 +1,114 @@
+"""Small files that mean large things, and damaged ones: refused within memory, and never the end of the process."""
+
+import contextlib
+import io
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import sentences, write_parquet
+
+from dataprep import documents, row_groups
+from dataprep.errors import DataError
+
+REPOSITORY = str(Path(__file__).resolve().parents[2])
+
+
+def in_a_process(code: str, file: Path) -> subprocess.CompletedProcess[str]:
+    """Run `code` with `file` as its argument, in a process that may die."""
+    ran = [sys.executable, "-c", code, str(file)]
+    return subprocess.run(ran, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": REPOSITORY})
+
+
+def test_a_file_of_a_kilobyte_that_means_a_terabyte_is_refused_within_memory(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.parquet"
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["x" * (10 << 20)]))
+    pq.write_table(pa.table({"text": column}), file, compression="zstd", store_schema=False)
+    assert file.stat().st_size < 1000
+    code = (
+        "import pathlib, resource, sys; from dataprep import documents, row_groups\n"
+        "row_groups.MAX_BATCH_BYTES = 1 << 28; row_groups.free_memory_bytes = lambda: 3 << 30\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
+        "try: list(documents.read_batches(pathlib.Path(sys.argv[1]), ('text',), 'text'))\n"
+        "except Exception as e: print(e)"
+    )
+    done = in_a_process(code, file)
+    assert "bomb.parquet unpacks to more at once than is read" in done.stdout, done.stderr
+    assert "wanted: at most 268,435,456 in 1,024 rows" in done.stdout
+
+
+@pytest.mark.parametrize("n_rows", [1, 1023, 1024, 1025, 5000])
+def test_batches_are_the_same_however_few_rows_are_read_at_once(
+    n_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = sentences("rows", n_rows)
+    file = write_parquet(tmp_path / "a.parquet", texts)
+    asked: list[int] = []
+    real = pq.ParquetFile.iter_batches
+
+    def listen(self: pq.ParquetFile, at_once: int, **settings: object) -> object:
+        asked.append(at_once)
+        return real(self, at_once, **settings)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", listen)
+    wanted = [batch.texts.to_pylist() for batch in documents.read_batches(file, ("text",), "text")]
+    monkeypatch.setattr(row_groups, "free_memory_bytes", lambda: None)
+    monkeypatch.setattr(row_groups, "MAX_BATCH_BYTES", 20_000 + 2 * sum(len(text or "") for text in texts))
+    found = [batch.texts.to_pylist() for batch in documents.read_batches(file, ("text",), "text")]
+    assert found == wanted == [[text or "" for text in texts[i : i + 1024]] for i in range(0, n_rows, 1024)]
+    assert asked[0] == 1024
+    assert asked[1] < 1024
+
+
+def test_a_damaged_parquet_file_is_read_or_refused_and_never_ends_the_process(tmp_path: Path) -> None:
+    """pyarrow calls C++'s terminate where the metadata of a damaged column is looked at: then this worker is gone."""
+    good = io.BytesIO()
+    pq.write_table(pa.table({"text": [f"document {i}" for i in range(100)]}), good)
+    rng, file, n_read = random.Random(0), tmp_path / "a.parquet", 0
+    for _ in range(600):
+        content = bytearray(good.getvalue())
+        for _ in range(rng.randint(1, 3)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        file.write_bytes(content)
+        with contextlib.suppress(DataError):
+            n_read += sum(map(len, documents.read_batches(file, ("text",), "text"))) > 0
+    assert 0 < n_read < 600
+
+
+def test_a_damaged_footer_that_states_terabytes_is_refused_and_never_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_groups, "free_memory_bytes", lambda: 100)
+    good = io.BytesIO()
+    pq.write_table(pa.table({"text": [f"document {i}" for i in range(100)]}), good)
+    rng, file = random.Random(0), tmp_path / "a.parquet"
+    for _ in range(200):
+        content = bytearray(good.getvalue())
+        for _ in range(rng.randint(1, 3)):
+            content[rng.randrange(len(content) - 500, len(content))] = rng.randrange(256)
+        file.write_bytes(content)
+        with contextlib.suppress(DataError):
+            list(documents.read_batches(file, ("text",), "text"))
+
+
+def test_a_line_of_messages_without_end_costs_no_more_memory_than_two_blocks(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    with file.open("w") as lines:
+        lines.writelines(['{"messages": "', *["x" * 1_000_000] * 150, '"}\n'])
+    code = (
+        "import resource, pathlib, sys; from dataprep import documents\n"
+        "documents._JSONL_BLOCK_BYTES = 8 << 20\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: list(documents.read_batches(pathlib.Path(sys.argv[1]), ('messages',), 'messages'))\n"
+        "except Exception as e: print(e, file=sys.stderr)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = in_a_process(code, file)
+    assert "row 0 (line 1) of a.jsonl cannot be read" in done.stderr
+    assert "a line of more than 16,777,216 bytes" in done.stderr
+    assert int(done.stdout) < 60_000
