@@ -78,7 +78,7 @@ def _each_once(entries: Iterable[Any]) -> Iterator[Any]:
 
 
 def download(repo: str, commit: str, name: str, folder: Path, report: Callable[[int], None], *, relist: str) -> Path:
-    """Fetch one file into `folder` with the hub's client (hf-xet where the file is stored that way).
+    """Fetch one file into `folder` with the hub's client.
 
     `relist` is the command that lists the source anew: what helps where the listed commit or file is gone.
     """

@@ -34,12 +34,15 @@ def prepare_client() -> None:
 
     `list_repo_tree` passes timeout=None, which means for ever, and takes no other; the client's own
     waiting has no end where a server asks for a day, or sends one byte now and then. The limits go in
-    by hooks of a client like the one it would make. (hf-xet has its own transport, which they do not reach.)
+    by hooks of a client like the one it would make. hf-xet's own transport they do not reach, and it waits
+    without end for storage that is silent: files come by plain HTTP, if HF_HUB_DISABLE_XET=0 does not ask for it.
     """
     import huggingface_hub
+    from huggingface_hub import constants
     from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()
+    constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET or "HF_HUB_DISABLE_XET" not in os.environ
     made = huggingface_hub.get_session()
     kind = type(made)
     paced = _paced_stream(importlib.import_module(kind.__module__.partition(".")[0]).SyncByteStream)

@@ -94,6 +94,7 @@ class Loopback:
         self.tell_git: dict[str, str] = {}  # as above, of git's names for small files
         self.versions: dict[str, list[str]] = {}  # ETags of a name's bytes, one an answer
         self.address: str | None = None  # said to be ours in place of the right one
+        self.xet = False  # files are said to be in xet storage as well, which answers nothing
         self.requests: list[Request] = []
         self.closing = threading.Event()  # ends a stall
         self._lock = threading.Lock()
@@ -208,6 +209,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(hub.tree())
         elif path.startswith(f"/datasets/{hub.repo}/resolve/"):
             self._resolve(path.removeprefix(f"/datasets/{hub.repo}/resolve/").partition("/")[2])
+        elif path == "/xet/token":
+            storage = {"X-Xet-Cas-Url": f"{hub.endpoint}/xet/storage", "X-Xet-Access-Token": "a-token"}
+            self._send(200, {**storage, "X-Xet-Token-Expiration": str(int(time.time()) + 3600)}, b"{}")
+        elif path.startswith("/xet/"):
+            hub.closing.wait()
         else:
             self._send(401, {"X-Error-Code": "RepoNotFound"}, b"")
 
@@ -260,6 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
                 "X-Linked-Size": str(len(hub.files[name])),
                 "Location": f"{hub.other_host}/blobs/{name}",
             }
+            if hub.xet:
+                headers |= {"X-Xet-Hash": "e" * 64, "X-Xet-Refresh-Route": f"{hub.endpoint}/xet/token"}
             self._send(302, headers, b"")
 
     def _blob(self, name: str) -> None:

@@ -227,3 +227,10 @@ def test_a_wait_is_read_from_seconds_and_from_dates() -> None:
     assert patience.wait_asked({"RateLimit": '"resolvers";r=12;t=55'}) == 0
     assert hub_client.API_TIMEOUT_S < retry.LONGEST_WAIT_S
     assert WAYS[:2] == raw.ENGINES
+
+
+def test_a_file_that_is_in_xet_storage_too_comes_by_http_whose_pace_is_watched(paths: Paths, origin: Loopback) -> None:
+    """Silent xet storage was waited for by hf-xet without end: docs/decisions/0014."""
+    origin.xet = True
+    assert bring("hub", paths, origin).outcome == "survived"
+    assert not [request for request in origin.requests if request.path.startswith("/xet/")]
