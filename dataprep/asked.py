@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataprep.errors import DataError
+from dataprep.errors import DataError, quoted
 from dataprep.listing import ListedFile, Listing
-from dataprep.paths import Paths
+from dataprep.mending import make_again
+from dataprep.paths import Paths, find_paths
 from dataprep.sealed import open_record, publish_record
-from dataprep.sources import make_shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,11 @@ def read_asked(file: Path) -> Asked:
         shards = tuple((shard["shard"], shard["split"]) for shard in record.pop("asked"))
         return Asked(shards=shards, holdout=tuple(record.pop("holdout")), **record)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        paths = find_paths()
+        tokenizer = next((folder.parent.name for folder in sorted(paths.all_bins.glob(f"*/{file.stem}"))), "gpt2")
         raise DataError(
             f"the record of what was asked of {file.stem} cannot be read",
             seen=f"{type(error).__name__}: {error}",
-            wanted="the JSON that make shards wrote",
-            fix=f"{make_shards(file.stem)}   # with your N: it writes it again",
+            wanted="the JSON that make shards or an import wrote",
+            fix=f"rm {quoted(paths.shown(file))}; {make_again(paths, file.stem, tokenizer)}",
         ) from None

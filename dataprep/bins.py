@@ -17,16 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from dataprep.errors import DataError
-from dataprep.paths import Paths
-from dataprep.sealed import open_record, read_json
-from dataprep.sources import is_built_in, make_shards
+from dataprep.errors import DataError, quoted
+from dataprep.mending import IMPORTED, import_again, make_again
+from dataprep.paths import Paths, find_paths
+from dataprep.sealed import open_record
 
 TOKEN = np.dtype("<u2")
 DOCUMENT_END = np.dtype("<u8")
 LOSS = np.dtype("u1")
 RECEIPT_FORMAT = 2
-IMPORTED = "imported"  # the origin of a bin that another tool made: `file` is that tool's, `layout` its format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,33 +142,27 @@ def read_receipt(file: Path) -> Receipt:
             f"the receipt {file.name} of {file.parent.name} cannot be read",
             seen=f"{type(error).__name__}: {error}",
             wanted=f"a receipt of format {RECEIPT_FORMAT}",
-            fix=f"{make_shards(file.parent.name, tokenizer=file.parents[1].name)} makes it again (with your N)",
+            fix=_remade(file),
         ) from None
+    except FileNotFoundError:
+        raise DataError(
+            f"the receipt {file.name} of {file.parent.name} is gone",
+            seen=f"no {file}",
+            wanted="what was published with its bin",
+            fix=_remade(file),
+        ) from None
+
+
+def _remade(receipt_file: Path) -> str:
+    """What makes a shard again whose receipt tells nothing."""
+    folder = receipt_file.parent
+    return make_again(find_paths(), folder.name, folder.parent.name, shards=[receipt_file.stem])
 
 
 def mending_command(paths: Paths, receipt: Receipt) -> str:
     """What makes a shard again whose files are not what its receipt says: without its receipt it is not done."""
     file = paths.bins(receipt.tokenizer.name, receipt.source) / f"{receipt.shard}.json"
-    return f"rm {paths.shown(file)}; {make_again(paths, receipt.source, receipt.tokenizer.name)}"
-
-
-def make_again(paths: Paths, source: str, tokenizer: str) -> str:
-    """The `make shards` that was asked last, with its N if the record of it can still be read."""
-    n_train = _asked_before(paths, source)
-    command = make_shards(source, n=n_train or 1, tokenizer=tokenizer)
-    return command if n_train else f"{command}   # with your N"
-
-
-def fetch_again(paths: Paths, source: str) -> str:
-    """What brings raw files alone that are not here."""
-    catalogue = "" if is_built_in(source) else " --catalogue my.toml"
-    return f"python -m dataprep.fetch --source {source}{catalogue} --n {_asked_before(paths, source) or 1}"
-
-
-def _asked_before(paths: Paths, source: str) -> int:
-    """Train shards asked for by the last `make shards`; 0 where its record cannot be read."""
-    record = read_json(paths.source_record(source)) or {}
-    return sum(shard.get("split") == "train" for shard in record.get("asked", []))
+    return f"rm {quoted(paths.shown(file))}; {_made_again(paths, receipt)}"
 
 
 def find_receipts(paths: Paths, tokenizer: str = "*", source: str = "*") -> list[Path]:
@@ -200,18 +193,23 @@ def check_files(folder: Path, receipt: Receipt) -> None:
                 f"{fact.name} of {receipt.source} is not what its receipt says",
                 seen="no file" if found is None else f"{found:,} bytes",
                 wanted=f"{fact.bytes:,} bytes",
-                fix=_made_again(receipt),
+                fix=_made_again(find_paths(), receipt),
             )
 
 
-def _made_again(receipt: Receipt) -> str:
+def _made_again(paths: Paths, receipt: Receipt) -> str:
     """The command that makes the shard of `receipt` again."""
     origin, tokenizer = receipt.origin, receipt.tokenizer.name
     if origin.kind != IMPORTED:
-        return f"{make_shards(receipt.source, tokenizer=tokenizer)}   # with your N"
-    what = f"--from {origin.layout} --source {receipt.source} --tokenizer {tokenizer}"
-    held_out = f" --holdout {receipt.shard}" if receipt.split == "holdout" else ""
-    return f"python -m dataprep.import {what}{held_out} {receipt.file.name}   # with its folder"
+        return make_again(paths, receipt.source, tokenizer)
+    return import_again(
+        layout=origin.layout,
+        source=receipt.source,
+        tokenizer=tokenizer,
+        licence=origin.licence,
+        holdout=[receipt.shard] if receipt.split == "holdout" else [],
+        files=[receipt.file.name],
+    )
 
 
 def open_bin(paths: Paths, tokenizer: str, source: str, shard: str, *, tokens: int, bin_sha256: str) -> np.ndarray:
@@ -226,7 +224,7 @@ def open_bin(paths: Paths, tokenizer: str, source: str, shard: str, *, tokens: i
             f"{shard} of {source} is planned with but not held",
             seen=f"no {paths.shown(receipt_file)}",
             wanted=f"{tokens:,} tokens",
-            fix=f"{make_shards(source, tokenizer=tokenizer)}   # with your N",
+            fix=make_again(paths, source, tokenizer, shards=[shard]),
         )
     receipt = read_receipt(receipt_file)
     if receipt.bin.sha256 != bin_sha256 or receipt.tokens != tokens:

@@ -59,6 +59,8 @@ class Budget:
             launch = f"torchrun --standalone --nproc_per_node={self.rented.count}"
             return f"{launch} train/main.py --manifest --recipe {self.recipe.name} {self._training_flags}"
         stock = self.stocks[0]
+        if stock.missing != 0 and stock.imported:
+            return f"python -m dataprep.import --from FORMAT --source {stock.source} --tokenizer {self.tokenizer} FILE…"
         if stock.missing != 0:
             return make_shards(stock.source, n=stock.needed or 1, tokenizer=self.tokenizer)
         rows = self.run.targets // self.batch.seq_len

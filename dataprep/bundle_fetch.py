@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dataprep import urls
 from dataprep.console import Progress
-from dataprep.errors import DataError
+from dataprep.errors import DataError, quoted
 from dataprep.hashing import sha256_file
 from dataprep.paths import Paths
 from dataprep.patience import MayPass
@@ -93,7 +93,7 @@ def _known_sha256(receipt: Path) -> str | None:
             f"the receipt {receipt.name} of an evaluation bundle cannot be read",
             seen="no sha256 in it",
             wanted="what the first fetch kept",
-            fix=f"bring {receipt} back from a copy; or rm {receipt} to begin anew with what the address has now",
+            fix=f"bring it back from a copy; or rm {quoted(receipt)} to begin anew with what the address has now",
         )
     return sha256
 
@@ -103,7 +103,7 @@ def _changed(source: Source, file: Path, known: str, sha256: str) -> DataError:
         f"{source.name} is not the bundle that was fetched first: scores would not compare",
         seen=f"sha256 {sha256[:12]}… from {source.urls[0]}",
         wanted=f"{known[:12]}…",
-        fix=f"bring {file.name} back from a copy; or rm {_receipt(file)} to begin anew with the new one",
+        fix=f"bring {file.name} back from a copy; or rm {quoted(_receipt(file))} to begin anew with the new one",
     )
 
 

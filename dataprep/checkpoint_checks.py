@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dataprep.bins import FileFact
 from dataprep.checks import Finding, file_faults, finding
+from dataprep.errors import quoted
 from dataprep.harvest import journal_files
 from dataprep.paths import CHECKPOINTS, Paths
 from dataprep.state_file import STATE, state_hash, state_text
@@ -23,7 +24,7 @@ def check_checkpoints(paths: Paths, *, full: bool) -> Finding:
         for folder in sorted((journal.parent / CHECKPOINTS).glob("step_*")):
             found = [f"{paths.shown(folder / name)}: {fault}" for name, fault in _faults(folder, full=full)]
             faults, n_checkpoints = faults + found, n_checkpoints + 1
-            fixes += [f"rm -r {paths.shown(folder)}; {train_again(journal.parent.name)}"] * len(found)
+            fixes += [f"rm -r {quoted(paths.shown(folder))}; {train_again(journal.parent.name)}"] * len(found)
     how = "every byte hashed" if full else "by size"
     return finding("checkpoints are as saved", f"{n_checkpoints:,} checkpoints, {how}", faults, fixes)
 

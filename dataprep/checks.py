@@ -15,17 +15,16 @@ from dataprep.asked import asked_files, read_asked
 from dataprep.bins import (
     FileFact,
     Receipt,
-    fetch_again,
     find_receipts,
-    make_again,
     mending_command,
     open_bin,
     open_document_ends,
     open_loss,
     read_receipt,
 )
-from dataprep.errors import QuernError
+from dataprep.errors import QuernError, quoted
 from dataprep.hashing import sha256_file
+from dataprep.mending import fetch_again, make_again
 from dataprep.paths import Paths
 from dataprep.sealed import read_json
 from dataprep.sql import ask
@@ -58,7 +57,7 @@ def check_data(paths: Paths, *, full: bool) -> Iterator[Finding]:
     receipts, unreadable = _receipts(paths)
     yield _vocabularies(paths, [receipt for _, receipt in receipts])
     shown = [f"{paths.shown(file)}: {error.seen}" for file, error in unreadable]
-    again = [make_again(paths, file.parent.name, file.parent.parent.name) for file, _ in unreadable]
+    again = [make_again(paths, f.parent.name, f.parents[1].name, shards=[f.stem]) for f, _ in unreadable]
     yield finding("receipts can be read", f"{len(receipts) + len(unreadable):,} receipts", shown, again)
     yield _raw_files(paths, [receipt for _, receipt in receipts], full=full)
     yield _bin_files(paths, receipts, full=full)
@@ -119,8 +118,8 @@ def _raw_files(paths: Paths, receipts: list[Receipt], *, full: bool) -> Finding:
 
 def _fetch_again(paths: Paths, raw: Path) -> str:
     """A raw file without a receipt is recognised by its hash, or fetched (built) again."""
-    names = f"{paths.shown(raw)} {paths.shown(raw.with_name(raw.name + '.json'))}"
-    return f"rm -f {names}; {fetch_again(paths, raw.parent.name)}"
+    receipt = raw.with_name(f"{raw.name}.json")
+    return f"rm -f {quoted(paths.shown(raw))} {quoted(paths.shown(receipt))}; {fetch_again(paths, raw.parent.name)}"
 
 
 def _bin_files(paths: Paths, receipts: list[tuple[Path, Receipt]], *, full: bool) -> Finding:
@@ -215,7 +214,7 @@ def _nothing_missing(paths: Paths) -> Finding:
         missing = [shard for shard, _ in asked.shards if not (folder / f"{shard}.json").exists()]
         if missing:
             faults.append(f"{asked.source}: {', '.join(missing)}")
-            fixes.append(make_again(paths, asked.source, asked.tokenizer))
+            fixes.append(make_again(paths, asked.source, asked.tokenizer, shards=missing))
     return finding("every shard asked for is held", f"{n_asked:,} shards", faults, fixes)
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from dataprep import layouts, row_faults, turns
 from dataprep.chat import Message
-from dataprep.errors import DataError
+from dataprep.errors import DataError, quoted
 from dataprep.row_faults import Fault
 from dataprep.row_groups import check_row_groups, read_parts
 from dataprep.sources import LAYOUTS
@@ -198,5 +198,5 @@ def _unreadable(file: Path, seen: str) -> DataError:
         f"{file.name} cannot be read",
         seen=seen,
         wanted="a whole parquet or jsonl file with at least one row",
-        fix=f"put a whole copy in its place (a fetched one comes again after rm {file}); then the same command",
+        fix=f"put a whole copy in its place (a fetched one comes again after rm {quoted(file)}); then the same command",
     )

@@ -9,7 +9,6 @@ Run: it is what `python -m dataprep.shards` does with each shard, several at onc
 
 import contextlib
 import random
-import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from dataprep import chat
 from dataprep.assembly import Assembled, close_documents, follow
 from dataprep.bins import DOCUMENT_END, FileFact, Oracle, Origin, Receipt, TokenizerFact
 from dataprep.documents import Batch, count_bytes, read_batches
-from dataprep.errors import DataError
+from dataprep.errors import DataError, quoted
 from dataprep.hashing import HashedFile, sha256_file
 from dataprep.publish import publishing
 from dataprep.sealed import publish_record
@@ -55,7 +54,7 @@ def encode_shard(
             f"{source.name}/{shard} is not the file that was fetched",
             seen=f"sha256 {read_from.sha256[:12]}…",
             wanted=f"{str(fetched_sha256)[:12]}…",
-            fix=f"rm {shlex.quote(str(file))}; then the same command again",
+            fix=f"rm {quoted(file)}; then the same command again",
         )
     suffixes = ["bin", "docs", *["loss"] * (source.layout != "text")]
     with contextlib.ExitStack() as published:

@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 import resource
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -93,6 +94,11 @@ def as_typed(command: str) -> str:
     return re.sub(r"(?<![\w./-])(python|torchrun)(?= -| train/)", rf"{folder}/\1", command)
 
 
+def quoted(path: object) -> str:
+    """A path in a command to be pasted: `rm /My Data/x` would take two other things away."""
+    return shlex.quote(str(path))
+
+
 def visible(text: str, *, keep: str = "") -> str:
     r"""The text with control characters spelled out, but those in `keep`: nothing quoted steers the terminal.
 
@@ -149,7 +155,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:
         _leave("", EXIT_PIPE_CLOSED)  # the reader (head, less) left before the verb was done
     except OSError as error:
-        if error.errno not in _ENVIRONMENT and _NO_TEMP not in str(error):
+        if error.errno not in _ENVIRONMENT and _NO_TEMP not in str(error) and not _link_to_nowhere(error):
             raise
         _leave(str(_from_os(error)), EnvironmentProblem.exit_code)
     _leave("", code)
@@ -189,7 +195,20 @@ def _point_stdout_nowhere() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _link_to_nowhere(error: OSError) -> Path | None:
+    """The symbolic link that an error is about, where there is nothing at its end: a disk is not mounted, or a loop."""
+    link = Path(error.filename) if isinstance(error.filename, str) else None
+    return link if link and link.is_symlink() and not link.exists() else None
+
+
 def _from_os(error: OSError) -> EnvironmentProblem:
+    if link := _link_to_nowhere(error):
+        return EnvironmentProblem(
+            f"{link} is a link that leads nowhere",
+            seen=f"it points to {link.readlink()}",
+            wanted="what was there",
+            fix=f"ls -l {quoted(link)}; bring back (mount?) what it points to, or take the link away",
+        )
     if _NO_TEMP in str(error):  # a library asks for one when it is loaded
         return EnvironmentProblem(
             "no temporary folder can be written",
@@ -211,7 +230,7 @@ def _from_os(error: OSError) -> EnvironmentProblem:
         f"could not use {where}",
         seen=os.strerror(error.errno or 0),
         wanted="a readable, writable path on a healthy disk",
-        fix=f"df -h {where if error.filename else '.'}; then the same command again",
+        fix=f"df -h {quoted(error.filename or '.')}; then the same command again",
     )
 
 
@@ -223,5 +242,5 @@ def _out_of_space(error: OSError, path: Path) -> EnvironmentProblem:
         f"no space for {error.filename or 'a file being written'}",
         seen=f"{os.strerror(error.errno or 0)}; {shutil.disk_usage(folder).free:,} bytes free in {folder}",
         wanted=f"more than {needed:,} bytes free there" if needed else "free space there",
-        fix=f"df -h {folder}; make space, then the same command again: what is finished is kept",
+        fix=f"df -h {quoted(folder)}; make space, then the same command again: what is finished is kept",
     )

@@ -19,10 +19,11 @@ from dataprep.flocks import locked
 from dataprep.foreign_export import SPLITS, Held, Published, Target, plan_targets, publish_target
 from dataprep.foreign_folder import RECORD, claim, is_current, make_room, read_claim
 from dataprep.foreign_pages import FORMATS, page
+from dataprep.mending import make_again
 from dataprep.paths import Paths, find_paths
 from dataprep.publish import publish_bytes
 from dataprep.sealed import publish_json, read_json
-from dataprep.sources import find_source, load_catalogue, make_shards
+from dataprep.sources import find_source, load_catalogue
 from dataprep.supply import check_tokenizer, choose_tokenizer
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab
@@ -71,7 +72,7 @@ def _held(paths: Paths, vocab: Vocab, args: argparse.Namespace) -> tuple[list[He
             f"there is nothing of {args.source!r} to export under tokenizer {vocab.name!r}",
             seen=f"{len(receipts)} shards held, none with tokens of --split {args.split}",
             wanted="at least one",
-            fix=make_shards(args.source, tokenizer=vocab.name),
+            fix=make_again(paths, args.source, vocab.name),
         )
     return shards, [receipt.shard for receipt in wanted if not receipt.tokens]
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dataprep.errors import EnvironmentProblem
+from dataprep.errors import EnvironmentProblem, quoted
 
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -42,5 +42,5 @@ def take_lock(descriptor: int, kind: int, path: Path) -> None:
             f"files under {path.parent} cannot be locked",
             seen=os.strerror(error.errno or 0),
             wanted="a file system with flock on files and folders",
-            fix=f"findmnt -T {path.parent}; mount NFS with local_lock=flock, or DATAPREP_ROOT on a local disk",
+            fix=f"findmnt -T {quoted(path.parent)}; mount NFS with local_lock=flock, or DATAPREP_ROOT on a local disk",
         ) from None

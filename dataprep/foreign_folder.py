@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dataprep.errors import UsageError
+from dataprep.errors import UsageError, quoted
 from dataprep.hashing import sha256_file
 from dataprep.sealed import publish_json, read_json
 from dataprep.temps import sweep
@@ -21,7 +21,7 @@ def read_claim(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
     file = folder / RECORD
     before = read_json(file) or {}
     if file.exists() and not _is_record(before):
-        wanted, fix = "what an export wrote", f"mv {file} {file}.other"
+        wanted, fix = "what an export wrote", _mv(file, ".other")
         raise UsageError(f"{file} is no record of an export", seen="something else", wanted=wanted, fix=fix)
     ours = [about[key] for key in ("format", "source")]
     theirs = [before.get(key) for key in ("format", "source")]
@@ -29,6 +29,10 @@ def read_claim(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
         seen, wanted = " of ".join(map(str, theirs)), " of ".join(ours)
         raise UsageError(f"{folder} holds another export", seen=seen, wanted=wanted, fix="choose another folder")
     return before
+
+
+def _mv(file: Path, suffix: str) -> str:
+    return f"mv {quoted(file)} {quoted(f'{file}{suffix}')}"
 
 
 def _is_record(value: dict[str, Any]) -> bool:
@@ -65,7 +69,7 @@ def make_room(folder: Path, names: Sequence[str], before: dict[str, Any]) -> lis
             f"{folder} has files that no export of this made",
             seen=", ".join(strangers),
             wanted="nothing of that name, or what was exported, unchanged",
-            fix=f"mv {folder / strangers[0]} {folder / strangers[0]}.mine   # or choose another folder",
+            fix=f"{_mv(folder / strangers[0], '.mine')}   # or choose another folder",
         )
     stale = sorted(known.keys() - set(names))
     for name in stale:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dataprep.bins import DOCUMENT_END, IMPORTED, LOSS, TOKEN, FileFact, Oracle, Origin, Receipt, TokenizerFact
-from dataprep.errors import DataError
+from dataprep.bins import DOCUMENT_END, LOSS, TOKEN, FileFact, Oracle, Origin, Receipt, TokenizerFact
+from dataprep.errors import DataError, quoted
 from dataprep.foreign_documents import Recut, Recutter
 from dataprep.foreign_formats import (
     LLMC_HEADER_BYTES,
@@ -27,6 +27,7 @@ from dataprep.foreign_formats import (
     refuse,
 )
 from dataprep.hashing import HashedFile
+from dataprep.mending import IMPORTED
 from dataprep.publish import publishing
 from dataprep.sealed import publish_json
 from dataprep.vocab import Vocab
@@ -223,7 +224,7 @@ def _beside_datatrove(file: Path, n_tokens: int) -> tuple[np.ndarray | None, Pat
 def _size(file: Path) -> int:
     if not file.is_file():
         raise DataError(
-            f"there is no file {file}", seen="no such file", wanted="a file to import", fix=f"ls {file.parent}"
+            f"there is no file {file}", seen="no such file", wanted="a file to import", fix=f"ls {quoted(file.parent)}"
         )
     return file.stat().st_size
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataprep.asked import publish_asked, read_asked
-from dataprep.bins import IMPORTED, Receipt, check_files, find_receipts, read_receipt
-from dataprep.errors import DataError, UsageError
+from dataprep.bins import Receipt, check_files, find_receipts, read_receipt
+from dataprep.errors import DataError, UsageError, quoted
 from dataprep.foreign_import import Foreign
 from dataprep.hashing import sha256_file
 from dataprep.listing import ListedFile, Listing
+from dataprep.mending import IMPORTED
 from dataprep.paths import Paths
 from dataprep.sources import Source, load_catalogue
 from dataprep.supply import check_tokenizer
@@ -87,7 +88,7 @@ def held_receipt(folder: Path, file: Foreign, vocab: Vocab, wanted: Wanted) -> R
             f"shard {file.shard} of {wanted.source} was imported from another file",
             seen=f"{file.file}, {file.file.stat().st_size:,} bytes",
             wanted=f"{receipt.file.name}, {receipt.file.bytes:,} bytes, sha256 {receipt.file.sha256[:12]}…",
-            fix=f"give these files a --source of their own, or rm {receipt_file} first",
+            fix=f"give these files a --source of their own, or rm {quoted(receipt_file)} first",
         )
     try:
         check_files(folder, receipt)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from dataprep import hub_client
 from dataprep.errors import DataError, EnvironmentProblem
-from dataprep.hub_client import counting, endpoint, prepare_client
+from dataprep.hub_client import counting, endpoint, endpoint_login, prepare_client, shown_endpoint
 from dataprep.patience import MayPass
 from dataprep.sources import SHARD_SUFFIXES
 from dataprep.urls import DENIED
@@ -72,7 +72,7 @@ def _each_once(entries: Iterable[Any]) -> Iterator[Any]:
     paths = set()
     for entry in entries:
         if entry.path in paths:
-            raise MayPass(f"{endpoint()} lists {entry.path!r} twice")
+            raise MayPass(f"{shown_endpoint()} lists {entry.path!r} twice")
         paths.add(entry.path)
         yield entry
 
@@ -101,13 +101,14 @@ def download(repo: str, commit: str, name: str, folder: Path, report: Callable[[
 
 def file_url(repo: str, commit: str, name: str) -> str:
     """Where the Hub hands out one file's bytes."""
-    return f"{endpoint()}/datasets/{repo}/resolve/{commit}/{quote(name)}"
+    return f"{shown_endpoint()}/datasets/{repo}/resolve/{commit}/{quote(name)}"
 
 
 def token_header() -> dict[str, str]:
-    """The user's token (HF_TOKEN, or of a login) as a header; nothing where there is none."""
+    """HF_ENDPOINT's name and password, or the user's token (HF_TOKEN, or of a login), as a header; or nothing."""
     token = find_token()
-    return {"authorization": f"Bearer {token}"} if token else {}
+    login = endpoint_login() or (f"Bearer {token}" if token else None)  # in the order of the Hub's client
+    return {"authorization": login} if login else {}
 
 
 def find_token() -> str | None:
@@ -136,7 +137,7 @@ def gone(repo: str, commit: str, name: str, seen: str, relist: str) -> GoneError
 
 def gated(repo: str, seen: str) -> RepositoryError:
     """What a person is told whose account has not accepted the terms of `repo`."""
-    fix = f"accept the terms at {endpoint()}/datasets/{repo}, export HF_TOKEN=hf_…, {_AGAIN}"
+    fix = f"accept the terms at {shown_endpoint()}/datasets/{repo}, export HF_TOKEN=hf_…, {_AGAIN}"
     return RepositoryError(f"{repo} is gated", seen=seen, wanted="an account that accepted its terms", fix=fix)
 
 
@@ -153,7 +154,8 @@ def _remote_file(entry: Any) -> RemoteFile:
     if type(entry.size) is not int or entry.size < 0:
         raise ValueError(f"{entry.path!r} of {entry.size!r} bytes")
     if ".." in entry.path.split("/") or entry.path.startswith("/") or not entry.path.isprintable():
-        raise ValueError(f"a file named {entry.path!r}")
+        # As it is listed, so it will be listed again: it is no answer that was garbled on its way.
+        raise _unusable("the Hub lists a path that leads elsewhere", f"a file named {entry.path!r}", "a path inside it")
     if not (_SHA256.fullmatch(str(sha256)) or _SHA1.fullmatch(str(git_sha1))):
         raise ValueError(f"{entry.path!r} with the hash {sha256 or git_sha1!r}")
     return RemoteFile(entry.path, entry.size, sha256, git_sha1)
@@ -217,7 +219,7 @@ def _refusal(repo: str, revision: str, error: Any, relist: str | None) -> Except
         fix = f"correct `repo` in the catalogue, or export HF_TOKEN=hf_… if it is private; {_AGAIN}"
         what = f"the Hub shows no data set {repo}"
         return RepositoryError(what, seen=seen, wanted="a public one, or a token that sees it", fix=fix)
-    return _unusable(f"{endpoint()} will not serve {repo}", seen, "HTTP 200")
+    return _unusable(f"{shown_endpoint()} will not serve {repo}", seen, "HTTP 200")
 
 
 def _unusable(what: str, seen: object, wanted: str) -> RepositoryError:

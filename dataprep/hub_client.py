@@ -8,13 +8,14 @@ Holds: no request waits for ever, no answer crawls for ever, and no wait that a 
 import functools
 import importlib
 import os
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dataprep.errors import UsageError
-from dataprep.patience import MayPass, Pace, wait_asked
+from dataprep.patience import LOGIN, MayPass, Pace, wait_asked
 from dataprep.urls import PASSING, SERVER_ERROR
 
 API_TIMEOUT_S = 30  # the client's listing waits for ever by itself; its downloads wait 10 s per read
@@ -24,8 +25,21 @@ def endpoint() -> str:
     """The Hub's address. The client reads HF_ENDPOINT at import; we read it at call time and pass it on."""
     address = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     if not address.startswith(("http://", "https://")):
-        raise UsageError("HF_ENDPOINT is not an address", seen=address, wanted="https://…", fix="unset HF_ENDPOINT")
+        seen = address.rpartition("@")[2]  # what stands before it is a password
+        raise UsageError("HF_ENDPOINT is not an address", seen=seen, wanted="https://…", fix="unset HF_ENDPOINT")
     return address
+
+
+def shown_endpoint() -> str:
+    """The Hub's address to be printed and kept: a mirror's may have a name and password, as in https://me:secret@host."""
+    return LOGIN.sub("", endpoint())
+
+
+def endpoint_login() -> str | None:
+    """The name and password of HF_ENDPOINT as a header says them. The Hub's client reads them by itself."""
+    found = LOGIN.search(endpoint())
+    name, _, password = found[0][:-1].partition(":") if found else ("", "", "")
+    return f"Basic {b64encode(f'{unquote(name)}:{unquote(password)}'.encode()).decode()}" if found else None
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from typing import Any
 from dataprep import manifest, quantity
 from dataprep.bins import Receipt, read_receipt
 from dataprep.console import Progress, print_json, print_next
-from dataprep.errors import DataError, Parser, run
+from dataprep.errors import DataError, Parser, quoted, run
 from dataprep.flocks import locked
 from dataprep.foreign_documents import Recutter
 from dataprep.foreign_import import SUFFIX_OF, Foreign, check_first_tokens, import_shard, open_foreign
@@ -84,7 +84,9 @@ def _named_files(given: Sequence[Path], suffix: str) -> list[Path]:
         inside = sorted(path.glob(f"*{suffix}")) if path.is_dir() else [path]
         if not inside:
             wanted = f"at least one *{suffix} in it"
-            raise DataError(f"{path} has nothing to import", seen="no such file", wanted=wanted, fix=f"ls {path}")
+            raise DataError(
+                f"{path} has nothing to import", seen="no such file", wanted=wanted, fix=f"ls {quoted(path)}"
+            )
         files += inside
     return files
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataprep.errors import DataError
+from dataprep.errors import DataError, quoted
 from dataprep.passes import split_passes
 from dataprep.paths import JOURNAL
 from dataprep.sealed import read_json
@@ -133,7 +133,7 @@ def _parse(file: Path, number: int, line: bytes) -> Record:
             f"line {number} of the journal of run {file.parent.name!r} is damaged",
             seen=repr(line[:60]),
             wanted=f"one JSON record a line, unchanged, with {', '.join(sorted(missing))}",
-            fix=f"look at it (sed -n {number}p {file}); bring it back from a copy, or train under another --run-name",
+            fix=f"sed -n {number}p {quoted(file)}; bring it back from a copy, or train under another --run-name",
         )
     return record
 

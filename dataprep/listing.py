@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dataprep import hub
-from dataprep.errors import DataError, UsageError
+from dataprep.errors import DataError, UsageError, quoted
 from dataprep.paths import Paths
 from dataprep.retry import persist
 from dataprep.sealed import publish_record, read_json
@@ -127,14 +127,27 @@ def _url_files(source: Source) -> list[ListedFile]:
 def _local_files(source: Source) -> list[ListedFile]:
     assert source.path is not None
     if not source.path.is_dir():
-        raise DataError(
-            f"{source.name} has no folder", seen=f"no {source.path}", wanted="a folder", fix=f"mkdir {source.path}"
-        )
-    return [
-        _listed(source, name=path.name, bytes=path.stat().st_size)
-        for path in source.path.iterdir()
-        if path.suffix in SHARD_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
+        raise _no_folder(source.name, source.path)
+    files = [path for path in source.path.iterdir() if path.suffix in SHARD_SUFFIXES and not path.name.startswith(".")]
+    if nowhere := sorted(path for path in files if path.is_symlink() and not path.exists()):
+        # Left out, the first N would be others, and as many.
+        raise _leads_nowhere(f"{source.name}: {len(nowhere):,} of its files stand", nowhere[0])
+    return [_listed(source, name=path.name, bytes=path.stat().st_size) for path in files if path.is_file()]
+
+
+def _no_folder(name: str, folder: Path) -> DataError:
+    if folder.is_symlink():
+        return _leads_nowhere(f"{name}: its folder stands", folder)
+    return DataError(f"{name} has no folder", seen=f"no {folder}", wanted="a folder", fix=f"mkdir {quoted(folder)}")
+
+
+def _leads_nowhere(what: str, link: Path) -> DataError:
+    return DataError(
+        f"{what} behind a link that leads nowhere",
+        seen=f"{link} points to {link.readlink()}",
+        wanted="what was there",
+        fix=f"ls -l {quoted(link)}; bring back (mount?) what it points to, or take the link away",
+    )
 
 
 def _python_files(source: Source) -> list[ListedFile]:

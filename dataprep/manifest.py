@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataprep import harvest
-from dataprep.errors import EnvironmentProblem
+from dataprep.errors import EnvironmentProblem, quoted
 from dataprep.flocks import locked
 from dataprep.paths import SHIPPED_MANIFESTS, Paths
 from dataprep.publish import adopt
@@ -186,7 +186,7 @@ def _cannot_write(paths: Paths, error: "duckdb.Error", fresh: Path) -> Environme
         f"{paths.shown(paths.database)} could not be built",
         seen=str(error).splitlines()[0],
         wanted=f"more than {reached:,} bytes for a new file beside it, {free_bytes(paths.manifests):,} are free",
-        fix=f"df -h {paths.manifests}; then python -m dataprep.index",
+        fix=f"df -h {quoted(paths.manifests)}; then python -m dataprep.index",
     )
 
 

@@ -7,6 +7,8 @@ Run: python -m dataprep.pack --mix 30:70 --sources python-docs,python-qa --token
 """
 
 import argparse
+import functools
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from dataprep.console import print_json, print_next, table
 from dataprep.errors import DataError, Parser, UsageError, run
 from dataprep.flocks import locked
 from dataprep.index import print_notes
+from dataprep.mending import make_again
 from dataprep.paths import Paths, find_paths
 from dataprep.placing import PlacedRows
 from dataprep.plan import PLAN_BYTES_PER_SEGMENT, open_plan, publish_plan
@@ -22,7 +25,7 @@ from dataprep.planner import decide_plan
 from dataprep.recipe import Recipe, RecipeSource, publish_recipe, read_recipe
 from dataprep.request import ATTENTIONS, LOSSES, ON_SHORT, UNITS, Request
 from dataprep.seen import settle_runs
-from dataprep.sources import load_catalogue, make_shards, refuse_bundle
+from dataprep.sources import load_catalogue, refuse_bundle
 from dataprep.space import check_free
 from dataprep.strategies import LONGS, STRATEGIES
 from dataprep.supply import choose_tokenizer, held_sources
@@ -83,7 +86,7 @@ def _request(args: argparse.Namespace, paths: Paths, tokenizer: str) -> Request:
     held = held_sources(paths, tokenizer, load_catalogue(args.catalogue))
     return Request(
         mix=args.mix,
-        shares=_shares(args, held),
+        shares=_shares(args, held, again=functools.partial(make_again, paths, tokenizer=tokenizer)),
         unit=args.by,
         budget_tokens=args.tokens,
         budget_loss_tokens=args.loss_tokens,
@@ -103,7 +106,7 @@ def _request(args: argparse.Namespace, paths: Paths, tokenizer: str) -> Request:
     )
 
 
-def _shares(args: argparse.Namespace, held: list[str]) -> tuple[tuple[str, ...], ...]:
+def _shares(args: argparse.Namespace, held: list[str], *, again: Callable[[str], str]) -> tuple[tuple[str, ...], ...]:
     asked = args.sources or ",".join(held)
     shares = tuple(tuple(share.split("+")) for share in asked.split(","))
     sources = [source for share in shares for source in share]
@@ -115,14 +118,12 @@ def _shares(args: argparse.Namespace, held: list[str]) -> tuple[tuple[str, ...],
             f"no bins of {', '.join(unknown)}" if unknown else "every share needs one source of its own",
             seen=f"--mix {':'.join(map(str, args.mix))} for {asked or 'no source'}",
             wanted=f"{len(args.mix)} of: {', '.join(held) or 'nothing is held'}",
-            fix=_shares_fix(unknown, held, len(args.mix)),
+            fix=again(unknown[0]) if unknown else _shares_fix(held, len(args.mix)),
         )
     return shares
 
 
-def _shares_fix(unknown: list[str], held: list[str], n_shares: int) -> str:
-    if unknown:
-        return make_shards(unknown[0])
+def _shares_fix(held: list[str], n_shares: int) -> str:
     if len(held) < n_shares:
         return f"a --mix of {len(held)} shares, or make shards of another source"
     return f"--sources {','.join(held[:n_shares])}"

@@ -13,18 +13,19 @@ from email.utils import parsedate_to_datetime
 WINDOW_S = 60  # a transfer is judged by what came in so long
 SLOWEST_BYTES_PER_S = 10_000  # 100 MB in three hours: below this another try costs less than waiting
 _QUERY = re.compile(r"""\?[^\s()<>"'=]+=[^\s()<>"']*""")  # ?X-Amz-Signature=…&…
+LOGIN = re.compile(r"(?<=://)[^/\s]*@")  # me:secret@
 _SPENT = re.compile(r";\s*r=0\s*;\s*t=(\d{1,9})")  # "resolvers";r=0;t=55: nothing is left for 55 s
 
 
 class MayPass(Exception):  # noqa: N818 -- it is a verdict on an error, not one for the reader
-    """Something that may pass when tried again; its text is the reason, one line, without what addresses ask.
+    """Something that may pass when tried again; its text is the reason, one line, without what opens an address.
 
-    A Hub sends us on to signed addresses, which clients quote: who has one may read what is gated.
+    A Hub sends us on to signed addresses, and a mirror may have a password; clients quote both.
     `wait_s` is how long the server asked to be left alone.
     """
 
     def __init__(self, reason: object, *, wait_s: float = 0.0) -> None:
-        text = _QUERY.sub("?…", str(reason).strip()) or type(reason).__name__
+        text = _QUERY.sub("?…", LOGIN.sub("", str(reason).strip())) or type(reason).__name__
         super().__init__(text.splitlines()[0][:200])
         self.wait_s = wait_s
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dataprep.errors import DataError
+from dataprep.errors import DataError, quoted
 from dataprep.paths import Paths
 from dataprep.publish import publish_bytes
 from dataprep.request import Request
@@ -221,5 +221,5 @@ def _damaged(file: Path, seen: str, wanted: str) -> DataError:
         f"the recipe {file.name} is not as it was packed",
         seen=seen,
         wanted=wanted,
-        fix=f"rm {file}; then python -m dataprep.pack with the same settings makes it again",
+        fix=f"rm {quoted(file)}; then python -m dataprep.pack with the same settings makes it again",
     )

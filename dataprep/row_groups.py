@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataprep.errors import DataError
+from dataprep.errors import DataError, quoted
 
 MAX_BATCH_BYTES = 1 << 30
 _SHARE = 8  # of the free memory, for what is read at once
@@ -29,12 +29,13 @@ def check_row_groups(file: Path, footer: pq.FileMetaData, columns: Sequence[str]
         stated = stated_bytes(file, footer, number, columns)
         if stated > free:
             cut = file.with_name(f"{file.stem}-cut{file.suffix}")
-            copy = f"COPY (FROM '{file}') TO '{cut}' (ROW_GROUP_SIZE {_ROWS_OF_A_SMALL_GROUP})".replace("$", r"\$")
+            here, there = (str(path).replace("'", "''") for path in (file, cut))
+            copy = quoted(f"COPY (FROM '{here}') TO '{there}' (ROW_GROUP_SIZE {_ROWS_OF_A_SMALL_GROUP})")
             raise DataError(
                 f"row group {number:,} of {file.name} is larger than the memory that is free",
                 seen=f"{stated:,} bytes by its footer",
                 wanted=f"at most the {free:,} bytes that are free",
-                fix=f'duckdb -c "{copy}"; put that in its place, or use a larger machine',
+                fix=f"duckdb -c {copy}; put that in its place, or use a larger machine",
             )
 
 

@@ -16,7 +16,7 @@ from dataprep import quantity
 from dataprep.bins import Receipt, find_receipts, open_bin, open_document_ends, open_loss, read_receipt
 from dataprep.console import print_json, print_next
 from dataprep.decoded import DIM, EDGE, GREEN, PLAIN, Run, split_runs
-from dataprep.errors import DataError, Parser, UsageError, run, visible
+from dataprep.errors import DataError, Parser, UsageError, quoted, run, visible
 from dataprep.paths import Paths, find_paths
 from dataprep.sources import find_source, load_catalogue, make_shards
 from dataprep.supply import check_tokenizer, choose_tokenizer
@@ -104,7 +104,7 @@ def _held(paths: Paths, vocab: Vocab, args: argparse.Namespace) -> list[Receipt]
     chosen = [receipt for receipt in receipts if args.shard in {None, receipt.shard}]
     if not chosen:
         names = ", ".join(receipt.shard for receipt in receipts)
-        fix = f"--shard {receipts[0].shard}"
+        fix = f"--shard {quoted(receipts[0].shard)}"
         raise UsageError(f"{args.source} holds no shard {args.shard!r}", seen=args.shard, wanted=names, fix=fix)
     return chosen
 

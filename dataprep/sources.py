@@ -217,6 +217,7 @@ def _repo(file: Path, name: str, entry: Mapping[str, Any]) -> str:
 
 def _urls(file: Path, name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
     urls = _texts(file, name, entry, "urls")
+    _refuse_logins(file, name, "urls", urls)
     bad = [url for url in urls if not re.match(r"https?://", url) or not url.endswith(SHARD_SUFFIXES)]
     if bad or not urls:
         _refuse(file, name, "urls", f"urls = {bad or 'none'}", "http(s) addresses of .parquet or .jsonl files")
@@ -226,8 +227,15 @@ def _urls(file: Path, name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
     return urls
 
 
+def _refuse_logins(file: Path, name: str, key: str, urls: tuple[str, ...]) -> None:
+    """Receipts, bins and errors name an address as it is: what they must not quote cannot be part of it."""
+    if any(re.match(r"\w+://[^/?#]*@", url) for url in urls):
+        _refuse(file, name, key, "an address with a name or password in it (…@host)", "one that needs no login")
+
+
 def _bundle_url(file: Path, name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
     url = _text(file, name, entry, "url")
+    _refuse_logins(file, name, "url", (url,))
     if not re.match(r"https?://", url) or not url.endswith(".zip"):
         _refuse(file, name, "url", f"url = {url!r}", "the http(s) address of a .zip")
     return (url,)

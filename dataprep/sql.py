@@ -20,7 +20,7 @@ import duckdb
 
 from dataprep import manifest
 from dataprep.console import print_json, table
-from dataprep.errors import DataError, Parser, UsageError, run
+from dataprep.errors import DataError, Parser, UsageError, quoted, run
 from dataprep.index import print_notes
 from dataprep.paths import SHIPPED_MANIFESTS, Paths, find_paths
 
@@ -108,7 +108,7 @@ def _open_copy(paths: Paths, copy: Path) -> duckdb.DuckDBPyConnection:
         f"{paths.shown(paths.database)} cannot be opened, not even made anew",
         seen="no database",
         wanted="the file that python -m dataprep.index makes",
-        fix=f"rm {paths.database}; then python -m dataprep.index",
+        fix=f"rm {quoted(paths.database)}; then python -m dataprep.index",
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataprep.errors import DataError
+from dataprep.errors import DataError, quoted
 from dataprep.ledger import Record
 from dataprep.sealed_lines import split_lines
 
@@ -111,6 +111,6 @@ def _parse(file: Path, number: int, line: bytes) -> Record:
             f"line {number} of the findings of run {file.parent.name!r} is damaged",
             seen=repr(line[:60]),
             wanted=f"one JSON record a line, with {', '.join(sorted(wrong))}",
-            fix=f"sed -i {number}d {file}   # and evaluate those weights again",
+            fix=f"sed -i {number}d {quoted(file)}   # and evaluate those weights again",
         )
     return record

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from dataprep.bins import TOKEN, find_receipts, read_receipt
+from dataprep.mending import IMPORTED
 from dataprep.paths import Paths
 from dataprep.rank_file import N_SPECIALS
 from dataprep.sources import find_source, load_catalogue
@@ -34,6 +35,7 @@ class Stock:
     measured: bool
     needed: int | None
     missing: int | None
+    imported: bool  # made by another tool: no catalogue tells where there is more of it
     parquet_bytes: int | None  # of the shards needed
     bin_bytes: int | None
 
@@ -81,6 +83,7 @@ def take_stock(paths: Paths, tokenizer: str, source: str, tokens: int) -> Stock:
         measured=measured,
         needed=needed,
         missing=None if needed is None else max(0, needed - len(train)),
+        imported=any(receipt.origin.kind == IMPORTED for receipt in receipts),
         parquet_bytes=None if needed is None or mean_bytes is None else int(needed * mean_bytes),
         bin_bytes=None if needed is None or mean_tokens is None else int(needed * mean_tokens) * TOKEN.itemsize,
     )

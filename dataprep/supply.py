@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from dataprep.bins import Receipt, check_files, find_receipts, read_receipt
 from dataprep.errors import DataError, UsageError
+from dataprep.mending import make_again
 from dataprep.paths import Paths
-from dataprep.sources import make_shards
 from dataprep.vocab import Vocab
 
 
@@ -48,7 +48,7 @@ def load_supply(
             f"no {split} shard of {source!r} is held under tokenizer {vocab.name!r}",
             seen=f"{len(receipts)} shards in {paths.shown(paths.bins(vocab.name, source))}",
             wanted=f"at least one {split} shard",
-            fix=make_shards(source, tokenizer=vocab.name),
+            fix=make_again(paths, source, vocab.name),
         )
     held_out = sum(receipt.tokens for receipt in receipts if receipt.split != split)
     return Supply(source=source, receipts=drawn, held_out_tokens=held_out)

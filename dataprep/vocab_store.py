@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from dataprep.errors import DataError, UsageError
+from dataprep.errors import DataError, UsageError, quoted
 from dataprep.paths import Paths
 from dataprep.publish import publish_bytes
 from dataprep.rank_file import SPLIT_PATTERN, fingerprint, parse_ranks
@@ -57,7 +57,7 @@ def load_vocab(paths: Paths, name: str) -> Vocab:
             f"{paths.shown(ranks_file)} is not the vocabulary it was",
             seen=f"sha256 {found[:12]}…",
             wanted=f"{wanted[:12]}…",
-            fix=f"rm {paths.shown(ranks_file)}; then the same command again",
+            fix=f"rm {quoted(paths.shown(ranks_file))}; then the same command again",
         )
     n_ranks = len(parse_ranks(ranks_bytes, ranks_file.name))
     return Vocab(name=name, ranks_file=ranks_file, n_ranks=n_ranks, fingerprint=fingerprint(ranks_bytes, n_ranks))
@@ -148,5 +148,5 @@ def _receipt_sha256(receipt_file: Path) -> str:
             f"the vocabulary's receipt {receipt_file.name} cannot be read",
             seen="no receipt, or one that is damaged",
             wanted="the JSON published beside the ranks",
-            fix=f"rm {receipt_file.stem}.tiktoken in the same folder; then train or fetch it again",
+            fix=f"rm {quoted(receipt_file.with_suffix('.tiktoken'))}; then train or fetch it again",
         ) from None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from dataprep.errors import EnvironmentProblem
+from dataprep.errors import EnvironmentProblem, quoted
 from dataprep.space import free_bytes
 
 
@@ -26,5 +26,5 @@ def refusing(what: str, folder: Path, *, needed_bytes: int | None = None) -> Ite
             what,
             seen=f"{str(error).partition(chr(10))[0]}; {free_bytes(folder):,} bytes free",
             wanted=f"{needed} and a healthy disk for {folder}",
-            fix=f"df -h {folder.parent}; make space, then the same command goes on",
+            fix=f"df -h {quoted(folder.parent)}; make space, then the same command goes on",
         ) from error

@@ -5,6 +5,7 @@ Holds: what the run keeps already is on the disk and counts no more; one more is
 --keep 2, nothing saved yet, ten saves to come: three checkpoints.
 """
 
+from dataprep.errors import quoted
 from dataprep.footprint import estimate_checkpoints
 from dataprep.space import check_free
 from train.checkpoint import Cursor
@@ -24,7 +25,7 @@ def check_room(job: Job, cursor: Cursor, last_row: int, parameters: int) -> None
     )
     one = estimate_checkpoints(parameters, keep=1, optimizer=job.settings.optimizer).one
     what = f"{n_new:,} checkpoints of run {job.run!r}, {one:,} bytes each"
-    fix = f"df -h {job.paths.root}; free space, or --keep 1, or DATAPREP_ROOT on a larger disk"
+    fix = f"df -h {quoted(job.paths.root)}; free space, or --keep 1, or DATAPREP_ROOT on a larger disk"
     check_free(job.checkpoints, n_new * one, what, fix=fix)
 
 

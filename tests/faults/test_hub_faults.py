@@ -100,6 +100,8 @@ def test_a_listed_name_that_leaves_its_folder_is_refused(name: str, paths: Paths
     entry.write_text(entry.read_text().replace("*.parquet", "*"))
     verdict = bring("hub", paths, origin, entry=entry)
     assert (verdict.outcome, "a file named" in verdict.said) == ("reported", True)
+    asked = [request for request in origin.requests if "/tree/" in request.path]
+    assert len([request for request in asked if "cursor" not in request.path]) == 1  # it would be listed so again
 
 
 def test_a_listing_whose_pages_go_in_a_circle_ends(paths: Paths, origin: Loopback) -> None:

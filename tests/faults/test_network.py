@@ -5,6 +5,7 @@ Holds: no request for a blob carries it, no plain address gets it, no process li
 """
 
 import contextlib
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 from loopback import Loopback, shard_bytes, stand_in
 
 from dataprep import fetch, retry
-from dataprep.errors import DataError, EnvironmentProblem
+from dataprep.errors import DataError, EnvironmentProblem, UsageError
 from dataprep.paths import Paths
 from dataprep.raw import ENGINES
+from dataprep.sources import load_catalogue
 
 TOKEN, SIGNATURE = "hf_plantedplantedplantedplanted", "signatureplanted"
 FILES = {f"shard_{i:05d}.parquet": shard_bytes(i) for i in range(2)}
@@ -126,3 +128,36 @@ def test_a_plain_address_never_gets_the_token(ranges: bool, paths: Paths) -> Non
         assert fetch.main(["--source", "plain", "--catalogue", str(paths.root / "my.toml"), "--n", "1"]) == 0
     assert server.requests
     assert {request.authorization for request in server.requests} == {None}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("fault", [None, "gated", "503", "loop"])
+def test_the_password_of_a_mirror_is_sent_to_it_and_neither_printed_nor_kept(
+    fault: str | None, engine: str, paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Loopback(dict(FILES)) as mirror:
+        monkeypatch.setenv("HF_ENDPOINT", mirror.endpoint.replace("//", "//me:s%65cretplanted@"))
+        if fault:
+            mirror.broken["resolve shard_00000.parquet"] = fault
+        refused = ""
+        try:
+            assert fetch_texts(paths, "--engine", engine) == 0
+        except DataError as error:
+            refused = str(error)
+    assert bool(refused) == bool(fault)
+    sent = {request.authorization for request in mirror.requests if "/resolve/" in request.path}
+    assert sent - {None} == {f"Basic {b64encode(b'me:secretplanted').decode()}"}  # none where it was sent on
+    printed = refused + "".join(capsys.readouterr())
+    assert not [word for word in ("cretplanted", "me:") if word in printed or holders(paths.root, word)]
+
+
+@pytest.mark.parametrize("key", ["urls", "url"])
+def test_a_plain_address_with_a_password_is_refused_without_quoting_it(key: str, tmp_path: Path) -> None:
+    address = f"https://me:{TOKEN}@host/a.{'zip' if key == 'url' else 'parquet'}"
+    kind = "bundle" if key == "url" else "url"
+    (tmp_path / "my.toml").write_text(
+        f'[plain]\nkind = "{kind}"\n{key} = "{address}"\n' + ('text = "text"\n' if key == "urls" else "")
+    )
+    with pytest.raises(UsageError, match="line 3") as refused:
+        load_catalogue(tmp_path / "my.toml")
+    assert TOKEN not in str(refused.value)

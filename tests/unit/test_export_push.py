@@ -1,5 +1,6 @@
 """Pushing an export: the real client against a hub on this machine."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,13 @@ def test_without_a_token_nothing_is_sent(hub: type[TakingHub], folder: Path, mon
     with pytest.raises(EnvironmentProblem, match="no token"):
         push(folder, REPO, label="base@5", public=False)
     assert (hub.private, hub.taken) == (None, {})
+
+
+def test_the_password_of_a_mirror_is_not_printed(
+    hub: type[TakingHub], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", os.environ["HF_ENDPOINT"].replace("//", "//me:secretplanted@"))
+    hub.refuse_with = 403
+    with pytest.raises(EnvironmentProblem, match="http://127") as refused:
+        push(folder, REPO, label="base@5", public=False)
+    assert "secretplanted" not in str(refused.value)

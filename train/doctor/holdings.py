@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dataprep.asked import asked_files, read_asked
 from dataprep.bins import Receipt, check_files, find_receipts, read_receipt
+from dataprep.mending import make_again
 from dataprep.paths import Paths
-from dataprep.sources import make_shards
 from train.doctor.finding import OK, WARN, Finding, examine
 
 
@@ -36,24 +36,25 @@ def _holding(paths: Paths, folder: Path) -> Finding:
     for receipt in receipts:
         check_files(folder, receipt)
     train = [receipt for receipt in receipts if receipt.split == "train"]
-    n_asked, n_missing = _asked(paths, receipts, tokenizer, source)
-    shards = f"{len(train):,} of {n_asked:,}" if n_missing else f"{len(train):,}"
+    n_asked, missing = _asked(paths, receipts, tokenizer, source)
+    shards = f"{len(train):,} of {n_asked:,}" if missing else f"{len(train):,}"
     tokens = sum(receipt.tokens for receipt in train)
     return Finding(
         name=f"data {source}",
-        level=WARN if n_missing else OK,
+        level=WARN if missing else OK,
         seen=f"{shards} train shards, {tokens:,} tokens of {tokenizer}; {len(receipts) - len(train)} held out",
-        advice=f"{make_shards(source, tokenizer=tokenizer)}   # with your N" if n_missing else "",
+        advice=make_again(paths, source, tokenizer, shards=missing) if missing else "",
     )
 
 
-def _asked(paths: Paths, receipts: list[Receipt], tokenizer: str, source: str) -> tuple[int, int]:
-    """(train shards asked for, shards of any split that are missing), by the record of the last request."""
+def _asked(paths: Paths, receipts: list[Receipt], tokenizer: str, source: str) -> tuple[int, list[str]]:
+    """(train shards asked for, those of any split that are missing), by the record of the last request."""
     record = paths.source_record(source)
     if record not in asked_files(paths):
-        return 0, 0
+        return 0, []
     asked = read_asked(record)
     if asked.tokenizer != tokenizer:
-        return 0, 0
+        return 0, []
     held = {(receipt.shard, receipt.split) for receipt in receipts}
-    return sum(split == "train" for _, split in asked.shards), len(set(asked.shards) - held)
+    n_train = sum(split == "train" for _, split in asked.shards)
+    return n_train, [shard for shard, split in asked.shards if (shard, split) not in held]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dataprep.errors import UsageError
+from dataprep.errors import UsageError, quoted
 from dataprep.hashing import sha256_file
 from dataprep.publish import publishing_folder, sync
 from dataprep.sealed import publish_json, read_json
@@ -38,7 +38,7 @@ def stands(folder: Path, of: Facts, *, force: bool) -> bool:
         raise _refused(folder, "it is not an export of ours", f"no {RECEIPT} in it", "another FOLDER")
     strange = sorted(file.name for file in folder.iterdir() if file.name not in {RECEIPT, *receipt["files"]})
     if strange:
-        fix = f"mv {folder / strange[0]} …   # elsewhere; then the same command again"
+        fix = f"mv {quoted(folder / strange[0])} …   # elsewhere; then the same command again"
         raise _refused(folder, "files that are not of the export lie in it", ", ".join(strange[:5]), fix)
     if force:
         return False

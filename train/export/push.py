@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dataprep.errors import EnvironmentProblem, UsageError
-from dataprep.hub import endpoint, find_token
+from dataprep.hub import find_token
+from dataprep.hub_client import endpoint, shown_endpoint
 from dataprep.patience import MayPass
 
 
@@ -38,7 +39,7 @@ def push(folder: Path, repo: str, *, label: str, public: bool) -> str:
         api.upload_folder(
             repo_id=repo, repo_type="model", folder_path=folder, commit_message=f"{label}, exported by Quern"
         )
-    return f"{endpoint()}/{repo}"
+    return f"{shown_endpoint()}/{repo}"
 
 
 @contextlib.contextmanager
@@ -62,7 +63,7 @@ def _judged(repo: str) -> Iterator[None]:
 
 def _refused(repo: str, seen: str) -> EnvironmentProblem:
     return EnvironmentProblem(
-        f"{endpoint()} did not take {repo}; the export itself is in its folder",
+        f"{shown_endpoint()} did not take {repo}; the export itself is in its folder",
         seen=seen,
         wanted="a repository that your token may write to",
         fix="hf auth whoami; then the same command again",

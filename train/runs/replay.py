@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dataprep.errors import UsageError
+from dataprep.errors import UsageError, quoted
 from dataprep.flocks import locked
 from dataprep.ledger import TRASH, TRASH_RECEIPT, Journal, read_journals, steps_with_weights, trace_lineage
 from dataprep.paths import JOURNAL, Paths
@@ -67,7 +67,7 @@ def _written_before(paths: Paths, history: History, existing: Mapping[str, Journ
                 f"run {run!r} exists and is not written over; nothing was written",
                 seen="trained here" if starts and "replayed" not in starts[0] else "not replayed from this file",
                 wanted="a name that is free",
-                fix=f"another name in {history.file.name}; or rm -r {paths.shown(paths.runs / run)} if it was a trial",
+                fix=f"another name in {history.file.name}; or, if it was a trial, rm -r {quoted(paths.runs / run)}",
             )
     return there
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dataprep.errors import DataError, UsageError
+from dataprep.errors import DataError, UsageError, quoted
 from dataprep.flocks import locked
 from dataprep.ledger import TRASH, TRASH_RECEIPT, Journal
 from dataprep.paths import FINDINGS, JOURNAL, Paths
@@ -183,7 +183,7 @@ def _link(paths: Paths, link: Path) -> UsageError:
         f"{paths.shown(link)} is a link, not a run of its own",
         seen=f"it points to {link.readlink()}",
         wanted="the run's own folder",
-        fix=f"rm {link}   # takes the link alone away",
+        fix=f"rm {quoted(link)}   # takes the link alone away",
     )
 
 
@@ -203,7 +203,7 @@ def _receipt(paths: Paths, run: str) -> dict[str, Any]:
             f"the receipt of the trashed run {run!r} is damaged",
             seen=paths.shown(place / TRASH_RECEIPT),
             wanted="the JSON that trash wrote",
-            fix=f"mv {place} {paths.runs / run}   # the run itself is whole",
+            fix=f"mv {quoted(place)} {quoted(paths.runs / run)}   # the run itself is whole",
         )
     return receipt
 
@@ -218,9 +218,10 @@ def _trashed_already(paths: Paths, run: str) -> UsageError:
 
 
 def _taken(paths: Paths, run: str) -> UsageError:
+    place = trash_folder(paths, run)
     return UsageError(
         f"the name {run!r} is taken twice: by a run and by one in the trash",
-        seen=f"{paths.shown(paths.runs / run)} and {paths.shown(trash_folder(paths, run))}",
+        seen=f"{paths.shown(paths.runs / run)} and {paths.shown(place)}",
         wanted="one of them",
-        fix=f"mv {trash_folder(paths, run)} {trash_folder(paths, run)}-old; python -m train.runs restore {run}-old",
+        fix=f"mv {quoted(place)} {quoted(f'{place}-old')}; python -m train.runs restore {run}-old",
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataprep.console import print_next, table
-from dataprep.errors import DataError, Parser, UsageError, run
+from dataprep.errors import DataError, Parser, UsageError, quoted, run
 from dataprep.paths import Paths, find_paths
 from dataprep.quantity import count, run_at_step
 from train.leaving import leaving_whole
@@ -123,7 +123,7 @@ def _read_key(file: Path) -> str:
             f"the key file {file} cannot be read",
             seen=type(problem).__name__,
             wanted="a text file with the key in it",
-            fix=f"openssl rand -hex 24 > {file}",
+            fix=f"openssl rand -hex 24 > {quoted(file)}",
         ) from None
 
 
