@@ -1,5 +1,6 @@
 """A byte that changes on the disk: `verify --full` names the file and a command, and no run begins with it."""
 
+import itertools
 import json
 import random
 import re
@@ -20,6 +21,7 @@ from dataprep.ledger import read_journal
 from dataprep.publish import publishing
 from dataprep.sampled import BLOCK_BYTES, STRIDE_BYTES, sampled_sha256
 from dataprep.sealed import open_record, publish_record
+from dataprep.sealed_lines import seal_line
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,17 @@ def test_a_journal_from_before_there_were_seals_is_read_as_it_was(tmp_path: Path
     (tmp_path / "run").mkdir()
     (tmp_path / "run/journal.jsonl").write_text('{"kind": "mark", "attempt": 1}\n')
     assert read_journal(tmp_path / "run/journal.jsonl").records == ({"kind": "mark", "attempt": 1},)
+
+
+def test_a_first_line_that_lost_its_seal_to_a_flipped_bit_does_not_pass_for_one_from_before_seals(tmp_path: Path) -> None:
+    file = tmp_path / "run/journal.jsonl"
+    file.parent.mkdir()
+    lines = [seal_line(b'{"kind": "mark", "attempt": %d}' % number) for number in (1, 2)]
+    whole = b"\n".join([*lines, b""])
+    for place, bit in itertools.product(range(len(lines[0])), range(8)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+        with pytest.raises(DataError, match="line 1 of the journal"):
+            read_journal(file)
 
 
 def test_what_mends_a_bin_is_one_printed_command(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
