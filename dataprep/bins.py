@@ -138,7 +138,7 @@ def read_receipt(file: Path) -> Receipt:
             "oracle": Oracle(**value.pop("oracle")),
         }
         return Receipt(**value, **parts)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"the receipt {file.name} of {file.parent.name} cannot be read",
             seen=f"{type(error).__name__}: {error}",

@@ -82,6 +82,17 @@ def test_a_first_line_that_lost_its_seal_to_a_flipped_bit_does_not_pass_for_one_
             read_journal(file)
 
 
+def test_a_planned_shard_whose_receipt_is_gone_is_named_with_what_makes_it_again(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As somebody leaves it who pasted the first half of what mends a bin."""
+    (root / "data/bins/tiny-bpe/alpha/shard_00001.json").unlink()
+    assert verify.main([]) == 3
+    printed = capsys.readouterr().out
+    assert "mix: shard_00001 of alpha is planned with but not held" in printed
+    assert "make shards SOURCE=alpha N=3" in printed
+
+
 def test_what_mends_a_bin_is_one_printed_command(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = root / "data/bins/tiny-bpe/alpha/shard_00001.bin"
     whole = file.read_bytes()
