@@ -82,6 +82,23 @@ def test_a_first_line_that_lost_its_seal_to_a_flipped_bit_does_not_pass_for_one_
             read_journal(file)
 
 
+def test_a_journal_that_lost_whole_lines_of_its_end_is_named_and_not_gone_on_with(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--run", "run", "--checkpoint-every", "4", "--tokens")
+    here(*flags, "2048")
+    journal = root / "runs/run/journal.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:3]))
+    with pytest.raises(DataError, match="has lost its last lines") as refused:
+        here(*flags, "4096")
+    assert (refused.value.seen, refused.value.wanted) == (
+        "steps to row 16 in runs/run/journal.jsonl",
+        "to row 32, which step_00000004 holds",
+    )
+    assert verify.main([]) == 3
+    assert "run: lines of the journal are lost: it ends at row 16" in capsys.readouterr().out
+
+
 def test_a_planned_shard_whose_receipt_is_gone_is_named_with_what_makes_it_again(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
