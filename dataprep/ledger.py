@@ -133,7 +133,7 @@ def _parse(file: Path, number: int, line: bytes) -> Record:
             f"line {number} of the journal of run {file.parent.name!r} is damaged",
             seen=repr(line[:60]),
             wanted=f"one JSON record a line, unchanged, with {', '.join(sorted(missing))}",
-            fix=f"look at it (sed -n {number}p {file}); bring it back from a copy, or train under another --run-name",
+            fix=f"sed -n {number}p {file}   # look at it; bring it back from a copy, or train under another --run-name",
         )
     return record
 
@@ -177,7 +177,7 @@ def steps_with_weights(records: Sequence[Record]) -> list[Record]:
 def trace_lineage(
     journals: Mapping[str, Journal], run: str, step: int | None = None, sha256: str | None = None
 ) -> Lineage:
-    """What the weights of `run` hold (now, or as saved last at `step`, or then with `sha256`): ancestors' rows, its own.
+    """What weights of `run` hold (now, or saved last at `step`, or then with `sha256`): its rows, after its ancestors'.
 
     A journal up to a checkpoint's record is the journal as it was then: what its run did later is not looked at.
     """

@@ -131,13 +131,13 @@ def _lost(job: Job, records: list[Record]) -> DataError:
 
 
 def _refuse_shorter(job: Job, records: list[Record], checkpoint: Checkpoint) -> None:
-    """Every step is in the journal before its checkpoint is: where it is not, lines were lost, and its counts with it."""
-    known, held = max((record["row_to"] for record in records if record["kind"] == "step"), default=0), checkpoint.cursor
-    if known < held.rows_done:
+    """Every step is in the journal before its checkpoint is there: where it is not, lines were lost."""
+    known = max((record["row_to"] for record in records if record["kind"] == "step"), default=0)
+    if known < checkpoint.cursor.rows_done:
         raise DataError(
             f"the journal of run {job.run!r} has lost its last lines",
             seen=f"steps to row {known:,} in {job.paths.shown(job.journal)}",
-            wanted=f"to row {held.rows_done:,}, which {checkpoint.folder.name} holds",
+            wanted=f"to row {checkpoint.cursor.rows_done:,}, which {checkpoint.folder.name} holds",
             fix="bring journal.jsonl back from a copy, or train under another name: --run-name NAME",
         )
 

@@ -95,7 +95,7 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimiz
 
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Put the weights alone into `model`: a parent's, under a fresh optimizer. Raises DataError where they do not fit."""
+    """Put the weights alone into `model`: a parent's, under a fresh optimizer. Raises DataError if they do not fit."""
     weights = load_file(checkpoint.folder / WEIGHTS)
     refuse_other_weights(checkpoint.folder, WEIGHTS, weights, model.state_dict())
     model.load_state_dict(weights)

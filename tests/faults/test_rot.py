@@ -71,7 +71,9 @@ def test_a_journal_from_before_there_were_seals_is_read_as_it_was(tmp_path: Path
     assert read_journal(tmp_path / "run/journal.jsonl").records == ({"kind": "mark", "attempt": 1},)
 
 
-def test_a_first_line_that_lost_its_seal_to_a_flipped_bit_does_not_pass_for_one_from_before_seals(tmp_path: Path) -> None:
+def test_a_first_line_that_lost_its_seal_to_a_flipped_bit_does_not_pass_for_one_from_before_seals(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "run/journal.jsonl"
     file.parent.mkdir()
     lines = [seal_line(b'{"kind": "mark", "attempt": %d}' % number) for number in (1, 2)]
@@ -136,6 +138,34 @@ def test_what_mends_a_plan_is_one_printed_command(root: Path, capsys: pytest.Cap
     assert pack.main(shlex.split(refused.value.fix)[3:]) == 0
     assert file.read_bytes() == whole
     assert verify.main(["--full"]) == 0
+
+
+def test_what_mends_a_recipe_in_which_a_count_changed_is_one_printed_command(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = root / "manifests/recipes/mix.toml"
+    whole = file.read_text()
+    file.write_text(re.sub(r"(?m)^documents = \d", "documents = 9", whole, count=1))
+    (fix,) = {line.partition("fix:  ")[2] for line in said(root, capsys) if "fix:  " in line}
+    removed, _, packed = fix.partition("; ")
+    subprocess.run(shlex.split(removed), check=True)
+    assert pack.main(shlex.split(packed)[3:]) == 0
+    assert file.read_text() == whole
+
+
+def test_the_last_checkpoint_of_a_run_is_not_said_to_be_gone_on_without(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here("--run", "run", "--checkpoint-every", "2", "--tokens", "2048")
+    folders = sorted((root / "runs/run/checkpoints").glob("step_*"))
+    flip(folders[0] / "optimizer.pt", 700)
+    goes_on = [line for line in said(root, capsys) if "fix:  rm -r" in line]
+    assert "train/main.py --manifest --run-name run" in goes_on[0]
+    for folder in folders[1:]:
+        flip(folder / "optimizer.pt", 700)
+    last = [line for line in said(root, capsys) if "fix:  rm -r" in line]
+    assert len(last) == len(folders)
+    assert not any("main.py" in line for line in last)
 
 
 @pytest.mark.parametrize("look", ["sampled", "full"])
