@@ -21,10 +21,15 @@ def check_checkpoints(paths: Paths, *, full: bool) -> Finding:
     """Every file is what its state.json says, by size, or every byte hashed."""
     faults, fixes, n_checkpoints = [], [], 0
     for journal in journal_files(paths):
-        for folder in sorted((journal.parent / CHECKPOINTS).glob("step_*")):
-            found = [f"{paths.shown(folder / name)}: {fault}" for name, fault in _faults(folder, full=full)]
-            faults, n_checkpoints = faults + found, n_checkpoints + 1
-            fixes += [f"rm -r {quoted(paths.shown(folder))}; {train_again(journal.parent.name)}"] * len(found)
+        folders = sorted((journal.parent / CHECKPOINTS).glob("step_*"))
+        damaged = {folder: found for folder in folders if (found := list(_faults(folder, full=full)))}
+        faults += [
+            f"{paths.shown(folder / name)}: {fault}" for folder, found in damaged.items() for name, fault in found
+        ]
+        # From the newest that is whole training goes on. Where none is left, nothing but a run of another name can.
+        goes_on = f"; {train_again(journal.parent.name)}" if len(damaged) < len(folders) else "   # the last of its run"
+        fixes += [f"rm -r {quoted(paths.shown(folder))}{goes_on}" for folder in damaged]
+        n_checkpoints += len(folders)
     how = "every byte hashed" if full else "by size"
     return finding("checkpoints are as saved", f"{n_checkpoints:,} checkpoints, {how}", faults, fixes)
 

@@ -133,7 +133,7 @@ def _parse(file: Path, number: int, line: bytes) -> Record:
             f"line {number} of the journal of run {file.parent.name!r} is damaged",
             seen=repr(line[:60]),
             wanted=f"one JSON record a line, unchanged, with {', '.join(sorted(missing))}",
-            fix=f"sed -n {number}p {quoted(file)}; bring it back from a copy, or train under another --run-name",
+            fix=f"sed -n {number}p {quoted(file)}   # look at it; bring back a copy, or train under another --run-name",
         )
     return record
 
@@ -174,14 +174,15 @@ def steps_with_weights(records: Sequence[Record]) -> list[Record]:
     ]
 
 
-def trace_lineage(journals: Mapping[str, Journal], run: str, step: int | None = None) -> Lineage:
-    """What the weights of `run` hold (now, or as saved at `step`): its ancestors' rows, then its own.
+def trace_lineage(
+    journals: Mapping[str, Journal], run: str, step: int | None = None, sha256: str | None = None
+) -> Lineage:
+    """What weights of `run` hold (now, or saved last at `step`, or then with `sha256`): its rows, after its ancestors'.
 
     A journal up to a checkpoint's record is the journal as it was then: what its run did later is not looked at.
     """
     rows: list[AncestorRows] = []
     passed: set[str] = set()
-    sha256 = None
     while True:
         records = _as_saved(journals.get(run), step, sha256)
         if not records or run in passed:

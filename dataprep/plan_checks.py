@@ -20,7 +20,7 @@ from dataprep.errors import QuernError
 from dataprep.harvest import journal_files
 from dataprep.ledger import Journal, read_journal, rows_in_weights, steps_with_weights
 from dataprep.packing import Segments, no_pieces
-from dataprep.paths import FINDINGS, Paths
+from dataprep.paths import CHECKPOINTS, FINDINGS, Paths
 from dataprep.plan import hash_rows, open_plan
 from dataprep.recipe import TOTALS, Recipe, RecipeShard, read_recipe, recipe_names
 from dataprep.rows import ShardText, documents_ended
@@ -211,6 +211,11 @@ def _ledger_faults(journal: Journal, folder: Path, full: bool) -> Iterator[str]:
     for earlier, later in pairwise(ranges):
         if earlier.row_to != jumps.get(later.attempt, later.row_from):
             yield f"rows {earlier.row_to:,} to {later.row_from:,} are in no attempt"
+    known = max((step["row_to"] for step in journal.of_kind("step")), default=0)
+    for file in sorted((folder / CHECKPOINTS).glob("step_*/state.json")):
+        held = (read_json(file) or {}).get("rows_done", 0)
+        if isinstance(held, int) and held > known:
+            yield f"lines of the journal are lost: it ends at row {known:,}, {file.parent.name} holds row {held:,}"
     checkpoints = [record for record in journal.of_kind("checkpoint") if (folder / record["path"]).exists()]
     if not checkpoints:
         return

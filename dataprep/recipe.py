@@ -171,7 +171,9 @@ def read_recipe(file: Path) -> Recipe:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(file, f"{type(error).__name__}: {error}", "a recipe as pack wrote it") from None
     if found != stated or recipe.name != file.stem:
-        raise _damaged(file, f"hashes {_short(found)} of {recipe.name!r}", f"{_short(stated)} of {file.stem!r}")
+        settings_stand = found[0] == stated[0] and recipe.name == file.stem  # a count changed, nothing that was asked
+        again = pack_command(recipe) if settings_stand else None
+        raise _damaged(file, f"hashes {_short(found)} of {recipe.name!r}", f"{_short(stated)} of {file.stem!r}", again)
     return recipe
 
 
@@ -216,10 +218,11 @@ def _short(hashes: tuple[Any, ...]) -> str:
     return ", ".join(f"{str(item)[:12]}…" for item in hashes)
 
 
-def _damaged(file: Path, seen: str, wanted: str) -> DataError:
+def _damaged(file: Path, seen: str, wanted: str, again: str | None = None) -> DataError:
+    removed = f"rm {quoted(file)}"
     return DataError(
         f"the recipe {file.name} is not as it was packed",
         seen=seen,
         wanted=wanted,
-        fix=f"rm {quoted(file)}; then python -m dataprep.pack with the same settings makes it again",
+        fix=f"{removed}; {again}" if again else f"{removed}   # then python -m dataprep.pack with the same settings",
     )

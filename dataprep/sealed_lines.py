@@ -8,6 +8,7 @@ Holds: a file is sealed from its first line on, or was begun before there were s
 import re
 import zlib
 
+_EXAMPLE = b', "crc32": "00000000"}'
 _SEAL = re.compile(rb', "crc32": "([0-9a-f]{8})"}$')
 
 
@@ -26,6 +27,14 @@ def split_lines(content: bytes) -> tuple[list[bytes], str | None]:
 def _unsealed(line: bytes, *, sealed: bool) -> bytes:
     found = _SEAL.search(line)
     if found is None:
-        return b"not sealed: " + line if sealed else line
+        return b"not sealed: " + line if sealed or _was_sealed(line) else line
     body = line[: found.start()] + b"}"
     return body if zlib.crc32(body) == int(found[1], 16) else b"changed: " + line
+
+
+def _was_sealed(line: bytes) -> bool:
+    """Whether one character makes a seal of its end: a first line that lost it so must not pass for an old one."""
+    if len(line) < len(_EXAMPLE) or not line.endswith(b'"}'):  # or it is no JSON; and most old lines end otherwise
+        return False
+    changed = [(a, b) for a, b in zip(line[-len(_EXAMPLE) :], _EXAMPLE, strict=True) if a != b]
+    return sum(b != ord("0") or a not in b"0123456789abcdef" for a, b in changed) <= 1

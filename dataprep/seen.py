@@ -36,18 +36,35 @@ def settle_runs(paths: Paths, asked: Sequence[tuple[str, int | None]], before: S
     return tuple(sorted(settled))
 
 
-def read_seen(paths: Paths, exclude_seen: Sequence[str], *, fingerprint: str, shards: Sequence[RecipeShard]) -> Pieces:
-    """What these weights hold of `shards`, each token once. Raises DataError where that cannot be told."""
+def read_seen(
+    paths: Paths,
+    exclude_seen: Sequence[str],
+    *,
+    fingerprint: str,
+    shards: Sequence[RecipeShard],
+    weights: Sequence[str | None] | None = None,
+) -> Pieces:
+    """What these weights hold of `shards`, each token once. Raises DataError where that cannot be told.
+
+    A step that was trained again names its last weights, unless `weights` says by sha256 which of them are meant.
+    """
     held = {(shard.source, shard.shard): i for i, shard in enumerate(shards)}
     parts = [packing.no_pieces()]
-    for run_step in exclude_seen:
-        for rows in _ancestor_rows(paths, run_step):
+    for run_step, sha256 in zip(exclude_seen, weights or [None] * len(exclude_seen), strict=True):
+        for rows in _ancestor_rows(paths, run_step, sha256):
             refuse_counted(rows.row_tokens, rows.recipe, where=run_step)
             recipe = trained_recipe(paths, rows.recipe, rows.recipe_sha256, where=run_step)
             if recipe.fingerprint != fingerprint:
                 raise _other_tokenizer(run_step, recipe, fingerprint)
             parts.append(_in_shards(paths, rows, recipe, held, shards))
     return intervals.union(packing.join(parts))
+
+
+def saved_weights(paths: Paths, run_step: str) -> list[str | None]:
+    """The sha256 of all weights ever saved under this name, newest first: a run that was rewound saves a step again."""
+    run, step = run_at_step(run_step)
+    saved = find_journal(paths, run).of_kind("checkpoint")
+    return list(dict.fromkeys(record["sha256"] for record in reversed(saved) if record["step"] == step)) or [None]
 
 
 def hash_seen(seen: Pieces, shards: Sequence[RecipeShard]) -> str:
@@ -135,10 +152,10 @@ def read_ancestry(paths: Paths, run: str) -> dict[str, Journal]:
     return journals
 
 
-def _ancestor_rows(paths: Paths, run_step: str) -> tuple[AncestorRows, ...]:
+def _ancestor_rows(paths: Paths, run_step: str, sha256: str | None) -> tuple[AncestorRows, ...]:
     """The rows of the whole ancestry. Raises DataError where it cannot be told."""
     run, step = run_at_step(run_step)
-    lineage = trace_lineage(read_ancestry(paths, run), run, step)
+    lineage = trace_lineage(read_ancestry(paths, run), run, step, sha256)
     if lineage.gap:
         raise DataError(
             f"what {run_step} has seen cannot be told",

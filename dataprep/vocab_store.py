@@ -57,7 +57,7 @@ def load_vocab(paths: Paths, name: str) -> Vocab:
             f"{paths.shown(ranks_file)} is not the vocabulary it was",
             seen=f"sha256 {found[:12]}…",
             wanted=f"{wanted[:12]}…",
-            fix=f"rm {quoted(paths.shown(ranks_file))}; then the same command again",
+            fix=_again(ranks_file),
         )
     n_ranks = len(parse_ranks(ranks_bytes, ranks_file.name))
     return Vocab(name=name, ranks_file=ranks_file, n_ranks=n_ranks, fingerprint=fingerprint(ranks_bytes, n_ranks))
@@ -148,5 +148,12 @@ def _receipt_sha256(receipt_file: Path) -> str:
             f"the vocabulary's receipt {receipt_file.name} cannot be read",
             seen="no receipt, or one that is damaged",
             wanted="the JSON published beside the ranks",
-            fix=f"rm {quoted(receipt_file.with_suffix('.tiktoken'))}; then train or fetch it again",
+            fix=_again(receipt_file.with_suffix(".tiktoken")),
         ) from None
+
+
+def _again(ranks_file: Path) -> str:
+    name, removed = ranks_file.stem, f"rm -f {quoted(ranks_file)}"
+    if name == "gpt2":
+        return f"{removed}   # the next make shards TOKENIZER=gpt2 fetches it again"
+    return f"{removed}   # then bring it back from a copy, or python -m dataprep.bpe --name {name} as it was trained"

@@ -80,6 +80,7 @@ def find_checkpoint(job: Job, records: list[Record]) -> Checkpoint | None:
         )
     if checkpoint:
         _refuse_other(job, checkpoint.identity, checkpoint.folder.name)
+        _refuse_shorter(job, records, checkpoint)
     elif complaints:
         raise DataError(
             f"no checkpoint of run {job.run!r} is whole",
@@ -127,6 +128,18 @@ def _lost(job: Job, records: list[Record]) -> DataError:
         wanted=f"{newest['path']}, as the journal says",
         fix="bring it back (mount it?), or train under another name: --run-name NAME",
     )
+
+
+def _refuse_shorter(job: Job, records: list[Record], checkpoint: Checkpoint) -> None:
+    """Every step is in the journal before its checkpoint is there: where it is not, lines were lost."""
+    known = max((record["row_to"] for record in records if record["kind"] == "step"), default=0)
+    if known < checkpoint.cursor.rows_done:
+        raise DataError(
+            f"the journal of run {job.run!r} has lost its last lines",
+            seen=f"steps to row {known:,} in {job.paths.shown(job.journal)}",
+            wanted=f"to row {checkpoint.cursor.rows_done:,}, which {checkpoint.folder.name} holds",
+            fix="bring journal.jsonl back from a copy, or train under another name: --run-name NAME",
+        )
 
 
 def _keeps_optimizer(job: Job) -> bool:

@@ -24,6 +24,7 @@ from dataprep.errors import DataError
 from dataprep.hashing import sha256_file
 from dataprep.state_file import STATE, state_hash
 from dataprep.temps import sweep
+from train.fitting import refuse_other_moments, refuse_other_weights, unfit
 from train.optim import Optimizer
 from train.step_folders import list_checkpoints, step_of
 
@@ -87,17 +88,29 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimiz
     """Put weights, moments and the random state back."""
     load_weights(checkpoint, model)
     load_moments(checkpoint, optimizer)
-    torch.set_rng_state(torch.frombuffer(bytearray(checkpoint.rng), dtype=torch.uint8))
+    try:
+        torch.set_rng_state(torch.frombuffer(bytearray(checkpoint.rng), dtype=torch.uint8))
+    except (RuntimeError, ValueError) as error:
+        raise unfit(checkpoint.folder, f"{STATE}: {_first_line(error)}", "torch's random state") from None
 
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Put the weights alone into `model`: a parent's, under a fresh optimizer."""
-    model.load_state_dict(load_file(checkpoint.folder / WEIGHTS))
+    """Put the weights alone into `model`: a parent's, under a fresh optimizer. Raises DataError if they do not fit."""
+    weights = load_file(checkpoint.folder / WEIGHTS)
+    refuse_other_weights(checkpoint.folder, WEIGHTS, weights, model.state_dict())
+    model.load_state_dict(weights)
 
 
 def load_moments(checkpoint: Checkpoint, optimizer: Optimizer) -> None:
-    """Put what the optimizer remembers back; it must be of the same kind."""
-    optimizer.load_state_dict(_read_moments(checkpoint.folder / MOMENTS, mmap=False))
+    """Put what the optimizer remembers back; it must be of the same kind. Raises DataError where it does not fit."""
+    settings = [set(group) for group in optimizer.param_groups]
+    moments = _read_moments(checkpoint.folder / MOMENTS, mmap=False)
+    try:
+        optimizer.load_state_dict(moments)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:  # what torch says depends on where
+        seen = f"{MOMENTS}: {type(error).__name__}: {_first_line(error)}"
+        raise unfit(checkpoint.folder, seen, "what this optimizer remembers") from None
+    refuse_other_moments(checkpoint.folder, MOMENTS, optimizer, settings)
 
 
 def newest_good(checkpoints: Path) -> tuple[Checkpoint | None, list[DataError]]:

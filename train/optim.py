@@ -78,6 +78,11 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+def moment_names(group: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an optimizer of ours remembers of each weight of a group, once it has made a step."""
+    return ("step", "exp_avg", "exp_avg_sq") if "betas" in group else ("momentum_buffer",)
+
+
 class MuonWithAdamW:
     """Muon for the blocks' matrices, AdamW for embedding, head and norms, handled as one.
 

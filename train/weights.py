@@ -18,9 +18,11 @@ from dataprep.paths import JOURNAL, Paths
 from dataprep.quantity import at_step
 from dataprep.recipe import load_recipe
 from dataprep.shapes import ModelShape
+from dataprep.state_file import STATE
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab
 from train.checkpoint import Checkpoint, load_weights, newest_good, read_checkpoint
+from train.fitting import unfit
 from train.keeping import reading
 from train.model import GPT
 from train.runs.trash import refuse_trashed
@@ -69,8 +71,9 @@ def open_model(paths: Paths, run: str, step: int | None, *, device: torch.device
     with reading(paths.checkpoints(run)):
         checkpoint = find_weights(paths, run, step, fix="python -m train.runs ls")
         start = [start for start in starts if start["step"] <= checkpoint.cursor.step][-1]
+        shape = _shape_of(checkpoint)
         vocab = _vocab_of(paths, checkpoint)
-        model = GPT(ModelShape(**checkpoint.identity["model"]), vocab_size=vocab.vocab_size, seq_len=start["seq_len"])
+        model = GPT(shape, vocab_size=vocab.vocab_size, seq_len=start["seq_len"])
         load_weights(checkpoint, model)
     model.requires_grad_(requires_grad=False)
     return Opened(run=run, checkpoint=checkpoint, start=start, model=model.to(device).eval(), vocab=vocab)
@@ -137,6 +140,16 @@ def _of_step(paths: Paths, run: str, step: int, fix: str) -> Checkpoint:
         return read_checkpoint(folder)
     except DataError as damage:
         raise DataError(f"{damage.what} (run {run!r})", seen=damage.seen, wanted=damage.wanted, fix=fix) from None
+
+
+def _shape_of(checkpoint: Checkpoint) -> ModelShape:
+    identity = checkpoint.identity
+    try:
+        _, _ = identity["tokenizer"], identity["fingerprint"]
+        return ModelShape(**identity["model"])
+    except (KeyError, TypeError) as error:
+        seen = f"{STATE}: an identity of {', '.join(identity)} ({type(error).__name__}: {error})"
+        raise unfit(checkpoint.folder, seen, "a tokenizer and the shape of a model") from None
 
 
 def _vocab_of(paths: Paths, checkpoint: Checkpoint) -> Vocab:

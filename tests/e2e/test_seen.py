@@ -213,6 +213,20 @@ def test_verify_counts_the_excluded_tokens_again_while_the_ledger_can_tell(
     assert base.saved  # the run itself was sound
 
 
+def test_a_recipe_stays_sound_though_the_run_it_excludes_was_rewound_and_saved_the_step_again_of_other_rows(
+    paths: Paths, base: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed(paths, capsys, "--exclude-seen", "base", "--name", "more")
+    base.start(5, batch_rows=4)
+    for _ in range(5):
+        base.take_step()
+    base.save()  # its step 10 once more: 60 rows, not 80
+    capsys.readouterr()
+    assert run_in(paths.root, verify.main) == 0
+    assert "trained again since, on other rows: more" in capsys.readouterr().out
+    assert seen_of(packed(paths, capsys, "--exclude-seen", "base@10")) == held_by(base.saved[10][1])
+
+
 def query(paths: Paths, name: str) -> list[tuple[object, ...]]:
     manifest.rebuild(paths)
     return ask(paths, (SHIPPED_MANIFESTS / "queries" / f"{name}.sql").read_text())[1]

@@ -9,13 +9,18 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import run_in
+from safetensors.torch import load_file, save
 from training import here, settle
 
+from dataprep import verify
 from dataprep.errors import DataError
 from dataprep.paths import Paths
 from train.checkpoint import MOMENTS, STATE, WEIGHTS, file_fact, read_checkpoint, state_hash
@@ -123,6 +128,71 @@ def test_training_goes_on_from_the_checkpoint_before_a_forged_one(forgery: str, 
     assert f"warning: checkpoint step_00000016 is damaged and skipped: {name}" in printed
     assert "from   step 8" in printed
     assert not marker.exists()
+
+
+def without(tensors: dict[str, Any], name: str) -> dict[str, Any]:
+    return {other: tensor for other, tensor in tensors.items() if other != name}
+
+
+NORM = "final_norm.weight"
+UNFIT: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "a weight of another shape": (WEIGHTS, lambda weights: weights | {NORM: torch.ones(8)}),
+    "a weight of another type": (WEIGHTS, lambda weights: weights | {NORM: torch.ones(32, dtype=torch.int64)}),
+    "a weight less": (WEIGHTS, lambda weights: without(weights, NORM)),
+    "a weight more": (WEIGHTS, lambda weights: weights | {"more": torch.ones(8)}),
+    "moments of nothing": (MOMENTS, lambda moments: moments | {"state": {}}),
+    "a moment less": (MOMENTS, lambda moments: moments | {"state": {0: without(moments["state"][0], "exp_avg")}}),
+    "a moment of another shape": (
+        MOMENTS,
+        lambda moments: moments | {"state": {0: moments["state"][0] | {"exp_avg": torch.ones(3)}}},
+    ),
+    "a setting less": (
+        MOMENTS,
+        lambda moments: moments | {"param_groups": [without(group, "betas") for group in moments["param_groups"]]},
+    ),
+    "no moments": (MOMENTS, lambda _: {}),
+    "a list": (MOMENTS, lambda _: [1]),
+}
+
+
+@pytest.mark.parametrize("change", UNFIT)
+def test_what_does_not_fit_the_model_is_named_and_what_is_printed_leads_on(
+    change: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, make = UNFIT[change]
+    file = step_16(root) / name
+    if name == WEIGHTS:
+        content = save(make({key: tensor.clone() for key, tensor in load_file(file).items()}))
+    else:
+        written = io.BytesIO()
+        torch.save(make(torch.load(file, weights_only=True)), written)
+        content = written.getvalue()
+    forge(step_16(root), name, content)
+    assert read_checkpoint(step_16(root)).cursor.step == 16
+    with pytest.raises(DataError, match="step_00000016 does not fit") as refused:
+        here(*LENGTH)
+    assert refused.value.seen.startswith(name)
+    if name == WEIGHTS:
+        with pytest.raises(DataError, match="step_00000016 does not fit"):
+            open_model(Paths(root=root), "base", None, device=torch.device("cpu"))
+    subprocess.run(["bash", "-c", refused.value.fix], check=True)
+    assert "from   step 8" in here(*LENGTH)
+    assert run_in(root, verify.main, "--full") == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("values", [{"rng": "00"}, {"rng": ""}])
+def test_a_random_state_that_torch_does_not_take_is_named(values: dict[str, object], root: Path) -> None:
+    rewrite(step_16(root), **values)
+    with pytest.raises(DataError, match="step_00000016 does not fit") as refused:
+        here(*LENGTH)
+    assert refused.value.seen.startswith(STATE)
+
+
+@pytest.mark.parametrize("identity", [{}, {"tokenizer": "tiny-bpe", "fingerprint": "", "model": {"n_wheels": 4}}])
+def test_a_state_that_does_not_say_what_model_it_is_of_is_named(identity: dict[str, object], root: Path) -> None:
+    rewrite(step_16(root), identity=identity)
+    with pytest.raises(DataError, match="step_00000016 does not fit"):
+        open_model(Paths(root=root), "base", None, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

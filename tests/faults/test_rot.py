@@ -1,5 +1,6 @@
 """A byte that changes on the disk: `verify --full` names the file and a command, and no run begins with it."""
 
+import itertools
 import json
 import random
 import re
@@ -20,6 +21,7 @@ from dataprep.ledger import read_journal
 from dataprep.publish import publishing
 from dataprep.sampled import BLOCK_BYTES, STRIDE_BYTES, sampled_sha256
 from dataprep.sealed import open_record, publish_record
+from dataprep.sealed_lines import seal_line
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,47 @@ def test_a_journal_from_before_there_were_seals_is_read_as_it_was(tmp_path: Path
     assert read_journal(tmp_path / "run/journal.jsonl").records == ({"kind": "mark", "attempt": 1},)
 
 
+def test_a_first_line_that_lost_its_seal_to_a_flipped_bit_does_not_pass_for_one_from_before_seals(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "run/journal.jsonl"
+    file.parent.mkdir()
+    lines = [seal_line(b'{"kind": "mark", "attempt": %d}' % number) for number in (1, 2)]
+    whole = b"\n".join([*lines, b""])
+    for place, bit in itertools.product(range(len(lines[0])), range(8)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+        with pytest.raises(DataError, match="line 1 of the journal"):
+            read_journal(file)
+
+
+def test_a_journal_that_lost_whole_lines_of_its_end_is_named_and_not_gone_on_with(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--run", "run", "--checkpoint-every", "4", "--tokens")
+    here(*flags, "2048")
+    journal = root / "runs/run/journal.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:3]))
+    with pytest.raises(DataError, match="has lost its last lines") as refused:
+        here(*flags, "4096")
+    assert (refused.value.seen, refused.value.wanted) == (
+        "steps to row 16 in runs/run/journal.jsonl",
+        "to row 32, which step_00000004 holds",
+    )
+    assert verify.main([]) == 3
+    assert "run: lines of the journal are lost: it ends at row 16" in capsys.readouterr().out
+
+
+def test_a_planned_shard_whose_receipt_is_gone_is_named_with_what_makes_it_again(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As somebody leaves it who pasted the first half of what mends a bin."""
+    (root / "data/bins/tiny-bpe/alpha/shard_00001.json").unlink()
+    assert verify.main([]) == 3
+    printed = capsys.readouterr().out
+    assert "mix: shard_00001 of alpha is planned with but not held" in printed
+    assert "make shards SOURCE=alpha N=3" in printed
+
+
 def test_what_mends_a_bin_is_one_printed_command(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = root / "data/bins/tiny-bpe/alpha/shard_00001.bin"
     whole = file.read_bytes()
@@ -95,6 +138,34 @@ def test_what_mends_a_plan_is_one_printed_command(root: Path, capsys: pytest.Cap
     assert pack.main(shlex.split(refused.value.fix)[3:]) == 0
     assert file.read_bytes() == whole
     assert verify.main(["--full"]) == 0
+
+
+def test_what_mends_a_recipe_in_which_a_count_changed_is_one_printed_command(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = root / "manifests/recipes/mix.toml"
+    whole = file.read_text()
+    file.write_text(re.sub(r"(?m)^documents = \d", "documents = 9", whole, count=1))
+    (fix,) = {line.partition("fix:  ")[2] for line in said(root, capsys) if "fix:  " in line}
+    removed, _, packed = fix.partition("; ")
+    subprocess.run(shlex.split(removed), check=True)
+    assert pack.main(shlex.split(packed)[3:]) == 0
+    assert file.read_text() == whole
+
+
+def test_the_last_checkpoint_of_a_run_is_not_said_to_be_gone_on_without(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here("--run", "run", "--checkpoint-every", "2", "--tokens", "2048")
+    folders = sorted((root / "runs/run/checkpoints").glob("step_*"))
+    flip(folders[0] / "optimizer.pt", 700)
+    goes_on = [line for line in said(root, capsys) if "fix:  rm -r" in line]
+    assert "train/main.py --manifest --run-name run" in goes_on[0]
+    for folder in folders[1:]:
+        flip(folder / "optimizer.pt", 700)
+    last = [line for line in said(root, capsys) if "fix:  rm -r" in line]
+    assert len(last) == len(folders)
+    assert not any("main.py" in line for line in last)
 
 
 @pytest.mark.parametrize("look", ["sampled", "full"])

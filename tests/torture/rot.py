@@ -10,6 +10,7 @@ import io
 import json
 import os
 import random
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -76,7 +77,12 @@ def judged(root: Path, kind: str, damage: str, rng: random.Random) -> str:
             return "survived" if torn or (meant is not None and meaning(root, kind) == meant) else "lost: not noticed"
         if file.stem not in said and file.parent.name not in said:
             return f"lost: {file} is not named: {said}"
-        return "reported" if fixes else f"lost: no command mends it: {said}"
+        if not fixes:
+            return f"lost: no command mends it: {said}"
+        pasted = [
+            fix for fix in fixes if subprocess.run(["bash", "-nc", fix], capture_output=True, check=False).returncode
+        ]
+        return f"lost: no shell takes {pasted[0]!r}" if pasted else "reported"
     finally:
         file.write_bytes(whole)
         os.utime(file.parent)  # as a publication does: tokens.db, made without the file, is stale
