@@ -8,6 +8,7 @@ Holds: no request waits for ever, no answer crawls for ever, and no wait that a 
 import functools
 import importlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from dataprep.patience import MayPass, Pace, wait_asked
 from dataprep.urls import PASSING, SERVER_ERROR
 
 API_TIMEOUT_S = 30  # the client's listing waits for ever by itself; its downloads wait 10 s per read
+_PREPARING = threading.Lock()
 
 
 def endpoint() -> str:
@@ -28,8 +30,14 @@ def endpoint() -> str:
     return address
 
 
-@functools.cache
 def prepare_client() -> None:
+    """As `_prepare_once`, before the first request of whichever thread comes first; the others wait for it."""
+    with _PREPARING:
+        _prepare_once()
+
+
+@functools.cache  # alone it would let several first callers in, and each would close the client of the one before
+def _prepare_once() -> None:
     """Silence the client's own warnings; give every request a time limit, and every answer one of speed.
 
     `list_repo_tree` passes timeout=None, which means for ever, and takes no other; the client's own
