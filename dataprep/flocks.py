@@ -8,12 +8,15 @@ import contextlib
 import errno
 import fcntl
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from dataprep.errors import EnvironmentProblem, quoted
+from dataprep.errors import EnvironmentProblem, quoted, visible
 
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+SILENT_S = 3.0  # two commands at once wait for each other all the time, but not for so long
 
 
 @contextlib.contextmanager
@@ -22,10 +25,26 @@ def locked(file: Path) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o644)
     try:
-        take_lock(descriptor, fcntl.LOCK_EX, file)
+        with _waiting_said(descriptor, file):
+            take_lock(descriptor, fcntl.LOCK_EX, file)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _waiting_said(descriptor: int, file: Path) -> Iterator[None]:
+    """Say on stderr what a long wait is for: who holds the lock may stand still (Ctrl-Z), and silence looks like us."""
+    said = f"waiting: another command holds {file} (which one: fuser -v {file})"
+    say = threading.Timer(SILENT_S, print, [visible(said)], {"file": sys.stderr, "flush": True})
+    try:
+        take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, file)
+    except BlockingIOError:
+        say.start()
+    try:
+        yield
+    finally:
+        say.cancel()
 
 
 def take_lock(descriptor: int, kind: int, path: Path) -> None:

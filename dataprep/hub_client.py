@@ -8,6 +8,7 @@ Holds: no request waits for ever, no answer crawls for ever, and no wait that a 
 import functools
 import importlib
 import os
+import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -19,6 +20,7 @@ from dataprep.patience import LOGIN, MayPass, Pace, wait_asked
 from dataprep.urls import PASSING, SERVER_ERROR
 
 API_TIMEOUT_S = 30  # the client's listing waits for ever by itself; its downloads wait 10 s per read
+_PREPARING = threading.Lock()
 
 
 def endpoint() -> str:
@@ -42,8 +44,14 @@ def endpoint_login() -> str | None:
     return f"Basic {b64encode(f'{unquote(name)}:{unquote(password)}'.encode()).decode()}" if found else None
 
 
-@functools.cache
 def prepare_client() -> None:
+    """As `_prepare_once`, before the first request of whichever thread comes first; the others wait for it."""
+    with _PREPARING:
+        _prepare_once()
+
+
+@functools.cache  # alone it would let several first callers in, and each would close the client of the one before
+def _prepare_once() -> None:
     """Silence the client's own warnings; give every request a time limit, and every answer one of speed.
 
     `list_repo_tree` passes timeout=None, which means for ever, and takes no other; the client's own

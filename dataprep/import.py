@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     asked = {"source": args.source, "format": args.format, "licence": args.licence}
     wanted = Wanted(**asked, holdout=tuple(args.holdout), one_document=args.one_document)
     with locked(paths.source_record(args.source).with_name(f".{args.source}.lock")):
-        sweep(folder)
+        for place in (folder, paths.source_record(args.source).parent):
+            sweep(place)
         held = {file.shard: held_receipt(folder, file, vocab, wanted) for file in files}
         publish_request(paths, files, vocab, wanted)
         made = _bring(files, held, vocab, folder, wanted, quiet=args.json)

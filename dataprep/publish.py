@@ -59,6 +59,18 @@ def adopt(part: Path, path: Path) -> None:
     _rename(part, path)
 
 
+def move_folder(folder: Path, place: Path) -> None:
+    """Give a finished folder another place. Whatever fails, it is whole in one of the two: nothing is taken back."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    sync(folder)
+    _reached("synced", place)
+    folder.rename(place)
+    _reached("renamed", place)
+    sync(place.parent)
+    sync(folder.parent)
+    _reached("published", place)
+
+
 def publish_link(held: Path, path: Path) -> None:
     """Publish `path` as another name for the bytes of `held`. OSError where the file system cannot do that."""
     with private_folder(path.parent, path.name) as part:

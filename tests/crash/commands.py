@@ -101,6 +101,12 @@ COMMANDS = {
             made_by=("shards of talks",),
         ),
         Command(
+            name="import",
+            module="dataprep.import",
+            arguments=(*("--from", "nanogpt", "--source", "foreign", "--tokenizer", "tiny-bpe"), "{root}/out/talks"),
+            made_by=("shards of talks", "export to nanogpt"),
+        ),
+        Command(
             name="an export, written",
             module="crash.replaced_export",
             arguments=("{root}/out/export", "before"),

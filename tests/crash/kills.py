@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,8 @@ class Undisturbed:
             assert not differences(self.told(root), self.wanted), "a fork and the command line do not do the same"
         return self._seconds_as_typed
 
-    def broken(self, root: Path) -> list[str]:
+    def broken(self, found: Mapping[str, Any]) -> list[str]:
         """Published files that are neither what they were nor what they shall be. One that is neither may pass by."""
-        found = published(root)
         gone = set() if self.command.swaps else ({*self.was} & {*self.wanted}) - {*found}
         return [f"{name}: gone" for name in gone] + [
             f"{name}: neither as before nor as after"
@@ -102,6 +101,13 @@ class Undisturbed:
 def _is_on_its_way(value: Any, before: Any, after: Any) -> bool:
     """A file is the one or the other, or claims a folder; a ledger has the first steps of the one it will be."""
     return value in (before, after, CLAIM) or (isinstance(value, list) and value == (after or before)[: len(value)])
+
+
+def lost_steps(before: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Ledgers that a kill made shorter: what is trained again ends with the same bytes, and was lost all the same."""
+    ledgers = [name for name, value in before.items() if isinstance(value, list) and isinstance(found.get(name), list)]
+    shorter = {name: len(before[name]) - len(found[name]) for name in ledgers}
+    return [f"{name}: {n_steps} steps less are in the weights" for name, n_steps in shorter.items() if n_steps > 0]
 
 
 def kill(undisturbed: Undisturbed, kind: str, n_kills: int, rng: random.Random, folder: Path) -> Told:
@@ -121,15 +127,16 @@ def _one_life(
     """Kill the command until it finishes, and judge."""
     command, root = undisturbed.command, copy_of(undisturbed.before, folder / "root")
     wrong: list[str] = []
-    n_kills = 0
+    found, n_kills = undisturbed.was, 0
     while True:
         enough = n_kills >= min(n_left, _MOST_RESTARTS)
         strike = None if enough else _strike(undisturbed, kind, rng, first if n_kills == 0 else None)
         ended = undisturbed.attempt(kind, root, strike)
-        if ended.code != -9:
+        if ended.code != -9 or strike is None:  # one that nobody struck and that was killed has ended badly
             break
         n_kills += 1
-        wrong += undisturbed.broken(root)
+        before, found = found, published(root)
+        wrong += undisturbed.broken(found) + lost_steps(before, found)
     already = n_kills > 0 and ended.code in command.done_already
     if ended.code != 0 and not already:
         wrong.append(f"ended with {ended.code}: {ended.said.strip()[-400:]}")

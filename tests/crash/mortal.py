@@ -64,10 +64,12 @@ def attempt(main: Callable[[], int | None], root: Path, strike: Strike | None = 
         os.setpgid(child, child)
         waiting = strike.at if strike and strike.kind == "moment" else _LONGEST_S
         watch = os.pidfd_open(child)
-        if not select.select([watch], [], [], waiting)[0]:
+        if hung := not select.select([watch], [], [], waiting)[0]:
             os.killpg(child, signal.SIGKILL)
         os.close(watch)
         status, wall_s = os.waitpid(child, 0)[1], time.monotonic() - began
+        if hung and not (strike and strike.kind == "moment"):
+            raise TimeoutError(f"no strike and no end in {_LONGEST_S} s: this is a hang, not a kill")
         said.seek(0), counted.seek(0)
         counts = counted.read()
         return Ended(
@@ -96,6 +98,8 @@ def attempt_as_typed(typed: Sequence[str], root: Path, strike: Strike | None = N
             process.wait(strike.at if strike and strike.kind == "moment" else _LONGEST_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+            if not (strike and strike.kind == "moment"):
+                raise
         code, wall_s = process.wait(), time.monotonic() - began
         said.seek(0)
         return Ended(code=code, said=said.read().decode(errors="replace"), wall_s=wall_s, counts={})

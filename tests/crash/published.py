@@ -47,9 +47,11 @@ def exported(root: Path, *, rebuilt: bool) -> dict[str, Any]:
         told["tokens.db: seen"] = connection.execute(_SEEN).fetchall()
         for (table,) in set(tables) - _BY_ATTEMPT:
             kept = "WHERE in_weights" if table == "steps" else ""
-            # DISTINCT: a checkpoint whose attempt was killed before its next is journaled again, the same to the bit.
-            lines = f"SELECT DISTINCT COLUMNS(lambda name: NOT regexp_full_match(name, '{_TIMES}')) FROM {table} {kept}"
-            told[f"tokens.db: {table}"] = connection.execute(f"{lines} ORDER BY ALL").fetchall()
+            # A checkpoint whose attempt was killed before its next is journaled again, the same to the bit.
+            distinct = "DISTINCT" if table == "checkpoints" else ""
+            columns = f"COLUMNS(lambda name: NOT regexp_full_match(name, '{_TIMES}'))"
+            lines = f"SELECT {distinct} {columns} FROM {table} {kept} ORDER BY ALL"
+            told[f"tokens.db: {table}"] = connection.execute(lines).fetchall()
     return told
 
 

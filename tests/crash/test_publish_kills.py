@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from crash import replaced_export
+from crash.kills import lost_steps
 from torture.kills import SHARES, killing, line_of
 
 from train.export.folder import stands
@@ -48,6 +49,13 @@ def test_a_promise_that_is_broken_on_purpose_is_found(sabotage: str, seen: str, 
     (told,) = killing(tmp_path, ("shards",), {"step": 6}, sabotage=sabotage)
     assert any(seen in difference for difference in told["differences"])
     assert line_of(told).lost > 0
+
+
+def test_a_ledger_that_a_kill_made_shorter_is_found_though_the_run_ends_with_the_same_bytes() -> None:
+    assert lost_steps({"journal": [1, 2, 3], "bin": "a"}, {"journal": [1], "bin": "b"}) == [
+        "journal: 2 steps less are in the weights"
+    ]
+    assert lost_steps({"journal": [1]}, {"journal": [1, 2]}) == []
 
 
 def test_an_export_killed_between_its_two_renames_is_there_whatever_is_asked_next(tmp_path: Path) -> None:

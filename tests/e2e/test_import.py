@@ -294,7 +294,7 @@ def test_the_same_command_again_makes_nothing_and_more_files_are_added(
     assert held == [("more",), ("train",)]
 
 
-@pytest.mark.parametrize(("step", "turn"), [("written", 4), ("renamed", 3), ("published", 5)])
+@pytest.mark.parametrize(("step", "turn"), [("synced", 1), ("written", 4), ("renamed", 3), ("published", 5)])
 def test_killed_between_files_the_same_command_completes(
     step: str, turn: int, encoded_root: Path, root: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Locks and people: shells on tokens.db, the same command twice, folders elsewhere: nobody blocks, no row is lost."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from training import FLAGS, REPOSITORY, here, journal_of, losses, main
 
 from dataprep import index, manifest, pack, shards, sql, verify
 from dataprep.errors import EnvironmentProblem
+from dataprep.flocks import locked
 from dataprep.paths import Paths
 from dataprep.sql import ask
 from train.runs import __main__ as runs
@@ -257,6 +259,21 @@ def test_a_manifests_folder_of_another_person_answers_questions(packed_root: Pat
         done = subprocess.run(asking, capture_output=True, text=True, check=False, env=env)
     assert (done.returncode, done.stdout.split()[-1:]) == (0, ["1"]), done.stderr
     assert "cannot be written" in done.stderr
+
+
+def test_a_command_that_waits_for_one_that_stands_still_says_so(paths: Paths) -> None:
+    """As when somebody pressed Ctrl-Z while tokens.db was rebuilt."""
+    lock = paths.manifests / ".tokens.lock"
+    env = os.environ | {"DATAPREP_ROOT": str(paths.root)}
+    asked = [sys.executable, "-m", "dataprep.index"]
+    with contextlib.ExitStack() as held:
+        held.enter_context(locked(lock))
+        index = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+        with index:
+            assert index.stderr
+            assert index.stderr.readline() == f"waiting: another command holds {lock} (which one: fuser -v {lock})\n"
+            held.close()
+    assert index.returncode == 0
 
 
 def test_a_file_system_without_locks_is_named_with_what_helps(paths: Paths) -> None:

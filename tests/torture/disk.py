@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torture.table import Line
-from torture.verbs import begin, complaint, published, started, temps
+from torture.verbs import begin, complaint, held, published, started, temps
 
 _PAGE = 4096
 _ROOM = "64m"
@@ -117,15 +117,15 @@ def cut_off(verb: str, before: Path, wanted: Path, root: Path, most_file_bytes: 
 
 def judged(verb: str, roots: Roots, done: subprocess.CompletedProcess[str], make_it_fit: Callable[[], None]) -> str:
     """What became of a try: "survived", "reported" or what was lost."""
-    whole = published(roots.wanted)
+    whole = held(roots.wanted)
     if done.returncode == 0:
-        return "survived" if published(roots.tried) == whole else "lost: exit 0 with other bytes"
+        return "survived" if held(roots.tried) == whole else "lost: exit 0 with other bytes"
     wrong = complaint(done) or (None if "bytes" in done.stderr else f"no bytes are named: {done.stderr}")
     if wrong := wrong or roots.broken():
         return f"lost: {wrong}"
     make_it_fit()
     again = started(verb, roots.tried)
-    found = published(roots.tried)
+    found = held(roots.tried)
     if again.returncode != 0 or found != whole:
         names = [name for name in whole if found.get(name) != whole[name]]
         return f"lost: after there was room: exit {again.returncode}, {names}: {again.stderr[-500:]}"

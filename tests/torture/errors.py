@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torture.disk import Roots, counted, wanted_after
 from torture.table import Line
-from torture.verbs import begin, complaint, published, started
+from torture.verbs import begin, complaint, held, started
 
 CALLS = {"fsync": "EIO", "fdatasync": "EIO", "write": "ENOSPC", "rename": "EIO"}
 _INJECTED = "(INJECTED)"
@@ -65,7 +65,7 @@ def fail(verb: str, before: Path, wanted: Path, root: Path, call: str, *, error:
     if wrong:
         return f"lost: {where}: {wrong}"
     again = started(verb, root)
-    if again.returncode != 0 or published(root) != published(wanted):
+    if again.returncode != 0 or held(root) != held(wanted):
         return f"lost: {where}: then exit {again.returncode}: {again.stderr[-500:]}"
     return "survived" if done.returncode == 0 else "reported"
 

@@ -19,7 +19,7 @@ SEED = 7
 # Hundredths of all kills, of each command; a driver of its own for those that need torch.
 SHARES = {
     ("shards", "shards of talks", "shards from a hub", "pack"): {"moment": 4, "step": 4, "change": 4, "as typed": 0.5},
-    ("bpe", "index", "export to nanogpt", "export to datatrove"): {"moment": 1, "step": 1, "change": 2},
+    ("bpe", "index", "export to nanogpt", "export to datatrove", "import"): {"moment": 1, "step": 1, "change": 2},
     ("runs trash", "runs restore", "runs purge", "an export, replaced"): {"moment": 1, "step": 1, "change": 1},
     ("train",): {"moment": 6, "step": 4, "change": 5, "as typed": 1},
     ("export of weights", "export of weights over another"): {"moment": 1, "step": 1, "change": 1},

@@ -1,7 +1,7 @@
 """The real commands, started as a person starts them, on roots small enough to fill disks with.
 
 In:  a folder to work in. Out: `begin(work)`: for each verb a root as it is before; how a run of it ended.
-Holds: what is compared is every published file; tokens.db is derived and is compared by `verify` instead.
+Holds: what is compared is every published file, and the lines of every table of tokens.db.
 """
 
 import os
@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from conftest import byte_ranks, sentences, write_source
+from crash.published import exported
 
 from dataprep.paths import Paths
 from dataprep.vocab_store import publish_vocab
@@ -73,6 +75,11 @@ def published(root: Path) -> dict[str, bytes]:
     files = [file for file in root.rglob("*") if file.is_file()]
     kept = [file for file in files if not any(part.startswith(skipped) for part in file.relative_to(root).parts)]
     return {str(file.relative_to(root)): file.read_bytes() for file in kept}
+
+
+def held(root: Path) -> dict[str, Any]:
+    """All that a command leaves when it ends: what is published, and tokens.db as it says it."""
+    return published(root) | exported(root, rebuilt=False)
 
 
 def temps(root: Path) -> list[Path]:

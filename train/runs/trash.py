@@ -16,7 +16,7 @@ from dataprep.errors import DataError, UsageError, quoted
 from dataprep.flocks import locked
 from dataprep.ledger import TRASH, TRASH_RECEIPT, Journal
 from dataprep.paths import FINDINGS, JOURNAL, Paths
-from dataprep.publish import adopt, sync
+from dataprep.publish import move_folder
 from dataprep.sealed import publish_json, read_json
 from dataprep.temps import sweep
 from train.journal import now
@@ -46,8 +46,7 @@ def trash_run(paths: Paths, run: str, journals: Mapping[str, Journal], *, force:
             n_bytes = bytes_of(folder)
             # The receipt goes with the folder: only inside the trash does it mean anything.
             publish_json(folder / TRASH_RECEIPT, {"run": run, "trashed_at": now(), "bytes": n_bytes})
-            adopt(folder, place)
-            sync(paths.runs)
+            move_folder(folder, place)
     return n_bytes
 
 
@@ -68,8 +67,7 @@ def restore_run(paths: Paths, run: str) -> None:
                 wanted="a run that is whole in the trash",
                 fix=f"python -m train.runs show {run}   # what it saw stays known",
             )
-        adopt(place, folder)
-        sync(place.parent)
+        move_folder(place, folder)
         _forget_begun(folder)
 
 
