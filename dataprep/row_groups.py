@@ -23,8 +23,10 @@ _ROWS_OF_A_SMALL_GROUP = 10_000
 def check_row_groups(file: Path, footer: pq.FileMetaData, columns: Sequence[str]) -> None:
     """Raise DataError for a row group whose stated size is more than the memory that is free."""
     free = free_memory_bytes()
-    for number in range(footer.num_row_groups if free else 0):
-        if free is None or footer.row_group(number).total_byte_size <= free:
+    if free is None:
+        return  # no Linux: the footer is believed
+    for number in range(footer.num_row_groups):
+        if footer.row_group(number).total_byte_size <= free:
             continue
         stated = stated_bytes(file, footer, number, columns)
         if stated > free:
@@ -104,15 +106,20 @@ def free_memory_bytes() -> int | None:
     try:
         lines = _MEMORY.read_text(encoding="ascii").splitlines()
     except OSError:
-        return None  # no Linux: the footer is believed
-    machine = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
-    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    left = [limit - used] if limit is not None and used is not None else []
-    return min([*left, *([] if machine is None else [machine])], default=None)
+        return None
+    machine = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+    return min([*machine, *_left_in_container()], default=None)
 
 
-def _number(file: Path) -> int | None:
+def _left_in_container() -> list[int]:
+    """What the container's limit leaves; nothing where there is none.
+
+    The pages of files that were read count as used until somebody needs the memory: after a download they fill it.
+    """
     try:
-        return int(file.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None  # no such file, or "max"
+        limit, used = (int((_CGROUP / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
+        cached = int(stat["active_file"]) + int(stat["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return []  # no such file, or "max"
+    return [max(0, limit - used + cached)]

@@ -96,6 +96,22 @@ def test_a_damaged_footer_that_states_terabytes_is_refused_and_never_ends_the_pr
             list(documents.read_batches(file, ("text",), "text"))
 
 
+@pytest.mark.parametrize(
+    ("limit", "used", "free"), [("16000", 15_900, 8_100), ("16000", 30_000, 0), ("max", 15_900, 4096 << 10)]
+)
+def test_in_a_container_the_pages_of_files_that_were_read_are_free_memory(
+    limit: str, used: int, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that has just downloaded is full of them: no file would be read there."""
+    (tmp_path / "meminfo").write_text("MemTotal: 8192 kB\nMemAvailable: 4096 kB\n")
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    (tmp_path / "memory.stat").write_text("anon 7900\nfile 8100\nshmem 100\ninactive_file 6000\nactive_file 2000\n")
+    monkeypatch.setattr(row_groups, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(row_groups, "_CGROUP", tmp_path)
+    assert row_groups.free_memory_bytes() == free
+
+
 def test_a_line_of_messages_without_end_costs_no_more_memory_than_two_blocks(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     with file.open("w") as lines:
