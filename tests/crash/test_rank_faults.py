@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from conftest import run_in
-from rank_faults import by_hand, by_torchrun, differences
-from training import journal_of
+from rank_faults import NOTHING, by_hand, by_torchrun, differences
+from training import REPOSITORY, journal_of
 
 from dataprep import pack
 from dataprep.errors import DataError
@@ -38,6 +38,15 @@ def test_a_rank_that_stands_still_for_longer_than_the_timeout_ends_the_others_wi
     assert "Timed out waiting 1200ms" in ended.said
     assert ended.codes == (5, -9)
     assert ended.orphans == ()
+
+
+@pytest.mark.usefixtures("root")
+def test_a_rank_that_starts_later_than_the_timeout_is_waited_for(tmp_path: Path) -> None:
+    """As where a disk is cold: --rank-timeout is for ranks that fall silent, not for those that come late."""
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(4)\n")
+    late = {1: {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}}
+    ended = by_hand("late", NOTHING, "--rank-timeout", "0.04", "--print-row-hash", each=late)
+    assert ended.codes == (0, 0), ended.said
 
 
 def test_a_rank_with_another_recipe_on_its_disk_is_refused_by_name(root: Path, tmp_path: Path) -> None:
