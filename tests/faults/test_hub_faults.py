@@ -184,7 +184,8 @@ def test_a_poisoned_cache_of_the_client_is_never_read(paths: Paths, origin: Loop
 def test_a_fetched_file_that_changes_on_the_disk_makes_no_bin(way: str, paths: Paths, origin: Loopback) -> None:
     assert bring(way, paths, origin).outcome == "survived"
     held = paths.raw("texts") / SHARD
-    held.write_bytes(shard_bytes(0, 49).ljust(len(FILES[SHARD]), b"\0")[: len(FILES[SHARD])])
+    held.write_bytes(shard_bytes(7))  # a whole file of the same size: only its hash is another
+    assert held.stat().st_size == len(FILES[SHARD])
     publish_vocab(paths, "tiny-bpe", byte_ranks(), origin="made by the tests")
     asked = ["--source", "texts", "--catalogue", str(paths.root / "my.toml"), "--n", "1", "--tokenizer", "tiny-bpe"]
     assert shards.main(asked) == 3
