@@ -42,6 +42,17 @@ def test_verify_names_a_file_in_which_a_byte_changed_and_a_command(rotten: Path,
     assert outcomes == wanted
 
 
+def test_a_digit_that_changed_in_a_checkpoints_state_is_named(rotten: Path) -> None:
+    """The step it is of, say: size and form are right, and only its own hash tells."""
+    state = rot.file_of(rotten, "state")
+    whole = state.read_bytes()
+    state.write_bytes(re.sub(rb'"step": (\d)', lambda found: b'"step": %d' % (9 - int(found[1])), whole))
+    try:
+        assert any("not those that were saved" in fault for fault in rot.verified(rotten)[1])
+    finally:
+        state.write_bytes(whole)
+
+
 def test_a_torn_last_line_of_a_journal_is_ignored_with_a_note(rotten: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = rotten / "runs/run/journal.jsonl"
     whole = journal.read_bytes()
