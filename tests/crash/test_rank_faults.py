@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 from conftest import run_in
 from rank_faults import NOTHING, by_hand, by_torchrun, differences
-from training import REPOSITORY, journal_of
+from torch import nn
+from training import REPOSITORY, here, journal_of
 
 from dataprep import pack
 from dataprep.errors import DataError
 from train.agreement import refuse_difference
+from train.beginning import begin_with
+from train.checkpoint import newest_good
+from train.optim import make_optimizer
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="orphans are looked for in /proc")
 
@@ -60,6 +64,17 @@ def test_a_rank_with_another_recipe_on_its_disk_is_refused_by_name(root: Path, t
     assert ended.said.count("error: rank 1 is about to train another recipe_sha256 than rank 0") == 1, ended.said
     assert ended.codes == (3, 3)
     assert not (root / "runs" / "two-minds").exists()
+
+
+def test_a_rank_that_does_not_see_the_checkpoint_that_the_first_one_found_says_where_it_looked(root: Path) -> None:
+    here("--run-name", "base", "--tokens", "512")
+    checkpoint, _ = newest_good(root / "runs/base/checkpoints")
+    assert checkpoint
+    shutil.rmtree(checkpoint.folder)
+    model = nn.Linear(1, 1)
+    with pytest.raises(DataError, match="is not where this rank looks") as refused:
+        begin_with(checkpoint, None, model, make_optimizer(model, "adamw"))
+    assert str(checkpoint.folder) in refused.value.seen
 
 
 def test_of_two_settings_only_what_differs_is_told() -> None:

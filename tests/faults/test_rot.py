@@ -20,6 +20,7 @@ from dataprep.ledger import read_journal
 from dataprep.publish import publishing
 from dataprep.sampled import BLOCK_BYTES, STRIDE_BYTES, sampled_sha256
 from dataprep.sealed import open_record, publish_record
+from dataprep.sealed_lines import seal_line, split_lines
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,11 @@ def test_a_digit_that_changed_in_the_middle_of_a_journal_is_named_by_its_line(tm
     (tmp_path / "run/journal.jsonl").write_bytes(b"".join(lines))
     with pytest.raises(DataError, match="line 2 of the journal of run 'run' is damaged"):
         read_journal(tmp_path / "run/journal.jsonl")
+
+
+def test_a_line_that_lost_its_seal_among_sealed_ones_is_damage() -> None:
+    lines = seal_line(b'{"step": 1}') + b'\n{"step": 2}\n'
+    assert split_lines(lines) == ([b'{"step": 1}', b'not sealed: {"step": 2}'], None)
 
 
 def test_a_journal_from_before_there_were_seals_is_read_as_it_was(tmp_path: Path) -> None:
