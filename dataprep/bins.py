@@ -20,7 +20,7 @@ import numpy as np
 from dataprep.errors import DataError
 from dataprep.paths import Paths
 from dataprep.sealed import open_record, read_json
-from dataprep.sources import is_built_in, make_shards
+from dataprep.sources import fetch_command, make_shards
 
 TOKEN = np.dtype("<u2")
 DOCUMENT_END = np.dtype("<u8")
@@ -161,9 +161,8 @@ def make_again(paths: Paths, source: str, tokenizer: str) -> str:
 
 
 def fetch_again(paths: Paths, source: str) -> str:
-    """What brings raw files alone that are not here."""
-    catalogue = "" if is_built_in(source) else " --catalogue my.toml"
-    return f"python -m dataprep.fetch --source {source}{catalogue} --n {_asked_before(paths, source) or 1}"
+    """The `fetch` of as many train shards as were asked for last: raw files that are missing, and no bins."""
+    return fetch_command(source, n=_asked_before(paths, source) or 1)
 
 
 def _asked_before(paths: Paths, source: str) -> int:
