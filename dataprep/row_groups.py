@@ -1,4 +1,4 @@
-"""Row groups: what a parquet file says of itself is asked before a page is read, and no more is read than fits.
+"""Row groups: a parquet file is judged by its footer before any page is read, and read in batches that fit in memory.
 
 In:  a file's footer and the columns wanted. Out: arrays, batch by batch; or a DataError that says what to do.
 Holds: a file that would take more memory than is free is refused by its footer: nothing of it is read.
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from dataprep.errors import DataError
 
 MAX_BATCH_BYTES = 1 << 30
-_SHARE = 8  # of the free memory, for what is read at once
+_SHARE = 8  # one read may take this part of the free memory: an eighth
 _MEMORY = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 _ROWS_OF_A_SMALL_GROUP = 10_000
@@ -59,7 +59,8 @@ def stated_bytes(file: Path, footer: pq.FileMetaData, number: int, columns: Sequ
 def read_parts(file: Path, parquet: pq.ParquetFile, columns: Sequence[str], *, n_rows: int) -> Iterator[list]:
     """Yield the columns' arrays, `n_rows` (a power of two) at a time. Raises DataError for more than MAX_BATCH_BYTES.
 
-    A value is stored once however many rows repeat it: 776 bytes on the disk were 1 TB of text, 10 MB 100,000 times.
+    A dictionary stores a value once, however many rows repeat it: a file of 776 bytes held 10 MB of text in each of
+    100,000 rows, 1 TB in all.
     """
     parts, n_bytes, n_held = [], 0, 0
     for part in parquet.iter_batches(_rows_at_once(parquet, n_rows), columns=list(columns), use_threads=False):
@@ -80,9 +81,9 @@ def read_parts(file: Path, parquet: pq.ParquetFile, columns: Sequence[str], *, n
 
 
 def _rows_at_once(parquet: pq.ParquetFile, n_rows: int) -> int:
-    """So few that they fit, should each hold the longest value there can be: none is longer than its row group.
+    """How many rows may be read at once if each holds the longest possible value: a value is no larger than its group.
 
-    Few at a time cost little: 64 rows nothing that could be measured, 8 a tenth of the time of reading.
+    Small reads cost little: 64 rows at once nothing that could be measured, 8 rows a tenth more time.
     """
     groups = (parquet.metadata.row_group(number) for number in range(parquet.metadata.num_row_groups))
     largest = max((group.total_byte_size for group in groups), default=0)
@@ -97,12 +98,12 @@ def _joined(parts: list[pa.RecordBatch], columns: Sequence[str]) -> list:
 
 
 def _power_of_two_below(number: int) -> int:
-    """The largest that is not above `number`; 0 for 0."""
+    """The largest power of two that is not above `number`; 0 for 0."""
     return 1 << number.bit_length() >> 1
 
 
 def free_memory_bytes() -> int | None:
-    """Memory that can be had now: the machine's, or what is left of a container's; None where nobody says."""
+    """Bytes of memory that are free: the machine's, or a container's where it has less; None where neither is known."""
     try:
         lines = _MEMORY.read_text(encoding="ascii").splitlines()
     except OSError:
