@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-_SECRETS = "--api-key"
+_KEY_FLAG = "--api-key"
 EXIT_INTERRUPTED = 130
 STOPPED = "\nstopped; everything finished is kept, the same command goes on from here"
 EXIT_PIPE_CLOSED = 141  # as a program ends that SIGPIPE kills
@@ -136,8 +136,8 @@ class Parser(argparse.ArgumentParser):
 def _without_secrets(text: str) -> str:
     """The text without what follows --api-key on this command line: errors end up in logs and in bug reports."""
     words = sys.argv[1:]
-    secrets = [word.removeprefix(f"{_SECRETS}=") for word in words if word.startswith(f"{_SECRETS}=")]
-    secrets += [value for flag, value in itertools.pairwise(words) if flag == _SECRETS]
+    secrets = [word.removeprefix(f"{_KEY_FLAG}=") for word in words if word.startswith(f"{_KEY_FLAG}=")]
+    secrets += [value for flag, value in itertools.pairwise(words) if flag == _KEY_FLAG]
     for secret in filter(None, secrets):
         text = text.replace(secret, "…")
     return text

@@ -14,10 +14,10 @@ from dataprep import hub
 from dataprep.bundle_fetch import fetch_bundle
 from dataprep.console import print_json, print_next, size
 from dataprep.errors import DataError, Parser, UsageError, run
-from dataprep.listing import ListedFile, Listing, command_for_source, list_source, select
+from dataprep.listing import ListedFile, Listing, list_source, select
 from dataprep.paths import Paths, find_paths
 from dataprep.raw import ENGINES, check_space, fetch_shard, find_held
-from dataprep.sources import Source, find_bundle, find_source, load_catalogue, make_shards
+from dataprep.sources import Source, fetch_command, find_bundle, find_source, load_catalogue, make_shards
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{len(gaps)} of {len(files)} shards of {source.name} are missing",
             seen="no " + ", ".join(gaps),
             wanted=f"{len(files)} shards",
-            fix=command_for_source(source, n_train) + (" --refresh" if any_gone else ""),
+            fix=fetch_command(source.name, n=n_train) + (" --refresh" if any_gone else ""),
         )
     if not asked.json:
         print_next(make_shards(source.name, n=n_train))

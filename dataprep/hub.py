@@ -22,8 +22,6 @@ from dataprep.sources import SHARD_SUFFIXES
 from dataprep.urls import DENIED
 
 _AGAIN = "then the same command again"
-
-
 _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 # What the client's own parsing raises where an answer has another shape: it looks at nothing before it reads it.
 _MALFORMED = (ValueError, TypeError, KeyError, AttributeError)
@@ -132,7 +130,7 @@ def find_token() -> str | None:
 def gone(repo: str, commit: str, name: str, seen: str, relist: str) -> GoneError:
     """A listed file is not on the Hub any more, or the whole commit is not."""
     what = f"{repo}@{commit[:12]} does not hold {name or 'the file'}"
-    return GoneError(what, seen=seen, wanted="the file that was listed", fix=f"{relist}; then the same command again")
+    return GoneError(what, seen=seen, wanted="the file that was listed", fix=f"{relist}; {_AGAIN}")
 
 
 def gated(repo: str, seen: str) -> RepositoryError:
@@ -206,7 +204,7 @@ def _refusal(repo: str, revision: str, error: Any, relist: str | None) -> Except
     seen = f"HTTP {status}"
     if isinstance(error, errors.RevisionNotFoundError) and relist:  # the listing's own commit was taken back
         what, wanted = f"{repo} has no commit {revision[:12]} any more", "the commit that was listed"
-        return RepositoryError(what, seen=seen, wanted=wanted, fix=f"{relist}; then the same command again")
+        return RepositoryError(what, seen=seen, wanted=wanted, fix=f"{relist}; {_AGAIN}")
     if isinstance(error, errors.RevisionNotFoundError):
         return _unusable(f"{repo} has no revision {revision!r}", seen, "a branch, tag or commit of it")
     if isinstance(error, errors.EntryNotFoundError):

@@ -1,8 +1,8 @@
 """The Hub's own client, made patient but not endless: hooks into its transport, and a silent progress bar.
 
 In:  the seconds that one answer may take to begin. Out: a client whose every request is limited and judged.
-Holds: no request waits for ever, no answer crawls for ever, and no wait that a server asks for is slept in here;
-       the user's token goes to HF_ENDPOINT's host and to no other.
+Holds: no request waits for ever, no answer crawls for ever, and a wait that a server asks for is not slept here but
+       left to `retry`; the user's token goes to HF_ENDPOINT's host and to no other.
 """
 
 import functools
@@ -68,25 +68,27 @@ def _prepare_once() -> None:
     made = huggingface_hub.get_session()
     kind = type(made)
     paced = _paced_stream(importlib.import_module(kind.__module__.partition(".")[0]).SyncByteStream)
-    ours = {
-        "request": _prepare_request,
-        "response": functools.partial(_judge_answer, paced),
-    }
+    ours = {"request": _prepare_request, "response": functools.partial(_judge_answer, paced)}
     hooks = {event: [*made.event_hooks[event], hook] for event, hook in ours.items()}
     huggingface_hub.set_client_factory(lambda: kind(event_hooks=hooks, follow_redirects=True, timeout=API_TIMEOUT_S))
 
 
 def _prepare_request(request: Any) -> None:
-    """Every request passes here: redirects, and the next pages of a listing, whose addresses the server names."""
+    """Every request passes here, also redirects and the next pages of a listing, whose addresses the server names."""
     _keep_token_home(request)
     _limit_waiting(request)
 
 
 def _keep_token_home(request: Any) -> None:
     """A token is for the host it was made for: the client would send it to whatever host a next page is on."""
-    home, asked = urlsplit(endpoint()), urlsplit(str(request.url))
-    if (asked.scheme, asked.hostname, asked.port) != (home.scheme, home.hostname, home.port):
+    if _server(str(request.url)) != _server(endpoint()):
         request.headers.pop("authorization", None)
+
+
+def _server(address: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port; the client drops a port that its scheme implies, so it is put in."""
+    parts = urlsplit(address)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _limit_waiting(request: Any) -> None:

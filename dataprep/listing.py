@@ -18,7 +18,15 @@ from dataprep.errors import DataError, UsageError, quoted
 from dataprep.paths import Paths
 from dataprep.retry import persist
 from dataprep.sealed import publish_record, read_json
-from dataprep.sources import SHARD_SUFFIXES, Source, load_catalogue, look_alike, make_shards, shard_name, why_no_shard
+from dataprep.sources import (
+    SHARD_SUFFIXES,
+    Source,
+    fetch_command,
+    look_alike,
+    make_shards,
+    shard_name,
+    why_no_shard,
+)
 from dataprep.temps import sweep
 
 REMOTE_KINDS = ("hub", "url")
@@ -98,9 +106,9 @@ def _hub_files(source: Source, paths: Paths, *, offline: bool, refresh: bool) ->
                 f"{source.name} was never listed here",
                 seen=f"no matching {paths.shown(record)}",
                 wanted="a listing from an earlier run with the network",
-                fix=f"{command_for_source(source)}  (without --offline)",
+                fix=f"{fetch_command(source.name)}  (without --offline)",
             )
-        known = asked | persist(lambda: _ask_hub(source), f"{source.name} cannot be listed", command_for_source(source))
+        known = asked | persist(lambda: _ask_hub(source), f"{source.name} cannot be listed", fetch_command(source.name))
         publish_record(record, known)
     return known["commit"], [_listed(source, **file) for file in known["files"]]
 
@@ -199,9 +207,3 @@ def _why_refused(source: Source, file: ListedFile) -> str | None:
     if source.kind in REMOTE_KINDS and _MEANS_SOMETHING_TO_A_SHELL.search(file.shard):
         return "characters that mean something to a shell: it would stand in commands that are printed to be pasted"
     return why_no_shard(file.shard)
-
-
-def command_for_source(source: Source, n_train: int = 1) -> str:
-    """What to type to try again: only what is missing is fetched."""
-    catalogue = "" if source.name in load_catalogue() else " --catalogue FILE"
-    return f"python -m dataprep.fetch --source {source.name}{catalogue} --n {n_train}"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _STORAGE = "v1.4.0"  # the oldest that duckdb 1.4 to 2.0 all read; people's shells are 1.5
 _LOCK = ".tokens.lock"  # it also holds the hash of what tokens.db was made from
-_TICK_NS = 100_000_000
+_TICK_NS = 100_000_000  # times of files are as coarse as the tick of the kernel, up to 10 ms: ten of them
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from dataprep.paths import Paths
 from dataprep.sealed import read_json
-from dataprep.sources import is_built_in, make_shards
+from dataprep.sources import fetch_command, make_shards
 
 IMPORTED = "imported"  # the origin of a bin that another tool made: `file` is that tool's, `layout` its format
 
@@ -32,9 +32,7 @@ def make_again(paths: Paths, source: str, tokenizer: str, *, shards: Sequence[st
 
 def fetch_again(paths: Paths, source: str) -> str:
     """What brings raw files alone that are not here."""
-    catalogue = "" if is_built_in(source) else " --catalogue my.toml"
-    n_train = _asked_before(read_json(paths.source_record(source)) or {})
-    return f"python -m dataprep.fetch --source {source}{catalogue} --n {n_train or 1}"
+    return fetch_command(source, n=_asked_before(read_json(paths.source_record(source)) or {}) or 1)
 
 
 def import_again(

@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 from dataprep import hub, urls
 from dataprep.errors import DataError
 from dataprep.hashing import git_sha1_file, sha256_file
-from dataprep.listing import REMOTE_KINDS, ListedFile, Listing, command_for_source
+from dataprep.listing import REMOTE_KINDS, ListedFile, Listing
 from dataprep.paths import Paths
 from dataprep.patience import MayPass
 from dataprep.publish import adopt
 from dataprep.retry import persist
 from dataprep.sealed import publish_record, read_json
-from dataprep.sources import Source, shard_name
+from dataprep.sources import Source, fetch_command, shard_name
 from dataprep.space import check_free
 from dataprep.temps import private_folder
 
@@ -132,7 +132,7 @@ def _refused(listing: Listing, file: ListedFile, status: int) -> DataError:
 
 def _relisting(source: Source) -> str:
     """The command that asks the Hub anew what the source holds."""
-    return f"{command_for_source(source)} --refresh"
+    return f"{fetch_command(source.name)} --refresh"
 
 
 def _judge(file: ListedFile, part: Path) -> tuple[int, str]:
@@ -194,7 +194,7 @@ def _present(source: Source, path: Path) -> Path:
         f"{source.name}/{shard_name(path.name)} is gone",
         seen=f"no {path}",
         wanted=wanted,
-        fix=command_for_source(source),
+        fix=fetch_command(source.name),
     )
 
 
@@ -222,7 +222,7 @@ def _missing(listing: Listing, file: ListedFile, seen: str) -> DataError:
 def _command_for(listing: Listing, file: ListedFile) -> str:
     """The smallest command that fetches `file`: its place among the train shards; held-out ones always come."""
     train = [other.shard for other in listing.files if other.split == "train"]
-    return command_for_source(listing.source, train.index(file.shard) + 1 if file.shard in train else 1)
+    return fetch_command(listing.source.name, n=train.index(file.shard) + 1 if file.shard in train else 1)
 
 
 def check_space(listing: Listing, files: Sequence[ListedFile], paths: Paths) -> None:

@@ -1,4 +1,4 @@
-"""Row groups: what a parquet file says of itself is asked before a page is read, and no more is read than fits.
+"""Row groups: a parquet file is judged by its footer before any page is read, and read in batches that fit in memory.
 
 In:  a file's footer and the columns wanted. Out: arrays, batch by batch; or a DataError that says what to do.
 Holds: a file that would take more memory than is free is refused by its footer: nothing of it is read.
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from dataprep.errors import DataError, quoted
 
 MAX_BATCH_BYTES = 1 << 30
-_SHARE = 8  # of the free memory, for what is read at once
+_SHARE = 8  # one read may take this part of the free memory: an eighth
 _MEMORY = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 _ROWS_OF_A_SMALL_GROUP = 10_000
@@ -23,8 +23,10 @@ _ROWS_OF_A_SMALL_GROUP = 10_000
 def check_row_groups(file: Path, footer: pq.FileMetaData, columns: Sequence[str]) -> None:
     """Raise DataError for a row group whose stated size is more than the memory that is free."""
     free = free_memory_bytes()
-    for number in range(footer.num_row_groups if free else 0):
-        if free is None or footer.row_group(number).total_byte_size <= free:
+    if free is None:
+        return  # no Linux: the footer is believed
+    for number in range(footer.num_row_groups):
+        if footer.row_group(number).total_byte_size <= free:
             continue
         stated = stated_bytes(file, footer, number, columns)
         if stated > free:
@@ -58,7 +60,8 @@ def stated_bytes(file: Path, footer: pq.FileMetaData, number: int, columns: Sequ
 def read_parts(file: Path, parquet: pq.ParquetFile, columns: Sequence[str], *, n_rows: int) -> Iterator[list]:
     """Yield the columns' arrays, `n_rows` (a power of two) at a time. Raises DataError for more than MAX_BATCH_BYTES.
 
-    A value is stored once however many rows repeat it: 776 bytes on the disk were 1 TB of text, 10 MB 100,000 times.
+    A dictionary stores a value once, however many rows repeat it: a file of 776 bytes held 10 MB of text in each of
+    100,000 rows, 1 TB in all.
     """
     parts, n_bytes, n_held = [], 0, 0
     for part in parquet.iter_batches(_rows_at_once(parquet, n_rows), columns=list(columns), use_threads=False):
@@ -79,9 +82,9 @@ def read_parts(file: Path, parquet: pq.ParquetFile, columns: Sequence[str], *, n
 
 
 def _rows_at_once(parquet: pq.ParquetFile, n_rows: int) -> int:
-    """So few that they fit, should each hold the longest value there can be: none is longer than its row group.
+    """How many rows may be read at once if each holds the longest possible value: a value is no larger than its group.
 
-    Few at a time cost little: 64 rows nothing that could be measured, 8 a tenth of the time of reading.
+    Small reads cost little: 64 rows at once nothing that could be measured, 8 rows a tenth more time.
     """
     groups = (parquet.metadata.row_group(number) for number in range(parquet.metadata.num_row_groups))
     largest = max((group.total_byte_size for group in groups), default=0)
@@ -96,24 +99,29 @@ def _joined(parts: list[pa.RecordBatch], columns: Sequence[str]) -> list:
 
 
 def _power_of_two_below(number: int) -> int:
-    """The largest that is not above `number`; 0 for 0."""
+    """The largest power of two that is not above `number`; 0 for 0."""
     return 1 << number.bit_length() >> 1
 
 
 def free_memory_bytes() -> int | None:
-    """Memory that can be had now: the machine's, or what is left of a container's; None where nobody says."""
+    """Bytes of memory that are free: the machine's, or a container's where it has less; None where neither is known."""
     try:
         lines = _MEMORY.read_text(encoding="ascii").splitlines()
     except OSError:
-        return None  # no Linux: the footer is believed
-    machine = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
-    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    left = [limit - used] if limit is not None and used is not None else []
-    return min([*left, *([] if machine is None else [machine])], default=None)
+        return None
+    machine = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+    return min([*machine, *_left_in_container()], default=None)
 
 
-def _number(file: Path) -> int | None:
+def _left_in_container() -> list[int]:
+    """What the container's limit leaves; nothing where there is none.
+
+    The pages of files that were read count as used until somebody needs the memory: after a download they fill it.
+    """
     try:
-        return int(file.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None  # no such file, or "max"
+        limit, used = (int((_CGROUP / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
+        cached = int(stat["active_file"]) + int(stat["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return []  # no such file, or "max"
+    return [max(0, limit - used + cached)]

@@ -134,6 +134,11 @@ def make_shards(source: str, *, n: int = 1, tokenizer: str = "gpt2") -> str:
     return f"make shards SOURCE={source} N={n}{given}" + ("" if is_built_in(source) else " CATALOGUE=my.toml")
 
 
+def fetch_command(source: str, *, n: int = 1) -> str:
+    """The command that fetches `n` train shards of `source` and its held-out ones, as far as they are missing."""
+    return f"python -m dataprep.fetch --source {source}{'' if is_built_in(source) else ' --catalogue my.toml'} --n {n}"
+
+
 def is_built_in(source: str) -> bool:
     """Whether no catalogue needs to be named for it."""
     return source in _read(BUILT_IN)

@@ -17,8 +17,9 @@ from loopback import Loopback, shard_bytes
 from dataprep import fetch, patience, retry, urls
 from dataprep.errors import QuernError
 from dataprep.paths import Paths
+from dataprep.raw import ENGINES
 
-WAYS = ("hub", "hf_transfer", "url")
+WAYS = (*ENGINES, "url")
 SHARD = "shard_00000.parquet"
 FILES = {f"shard_{i:05d}.parquet": shard_bytes(i) for i in range(2)}
 HUB_ENTRY = (

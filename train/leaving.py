@@ -1,9 +1,11 @@
 """Leaving: a process ends with the exit code that its work has earned, whatever torch's threads do meanwhile.
 
 In:  a block that leaves by SystemExit, as `errors.run` does. Out: the end of the process, with that exit code.
-Holds: threads of ours are waited for, what others asked for by `atexit` is done, what was printed is flushed; only the
-       interpreter is not taken apart. DDP's process group outlives destroy_process_group (torch 2.13), and a thread of
-       it that lets go of a tensor while Python is taken apart aborts the process: a finished run was told as failed.
+Holds: threads that are no daemons and child processes are waited for, every `atexit` handler that was registered after
+       this one runs, stdout and stderr are flushed. Then the process ends without taking the interpreter apart: nothing
+       closes a file that was left open, and handlers registered before (by a sitecustomize, say) do not run.
+Why:   DDP's process group outlives destroy_process_group (torch 2.13). A thread of it that lets go of a tensor while
+       the interpreter is taken apart aborts the process, so that a finished run was reported as failed.
 with leaving_whole(): run(main)
 """
 
@@ -16,8 +18,11 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def leaving_whole() -> Iterator[None]:
-    """Enter this before torch is loaded: `atexit` calls first what was registered last, and this is to be the last."""
-    code = 1  # Python's own, for what nobody caught
+    """End the process with the block's exit code, as the last `atexit` handler.
+
+    Enter it before torch is loaded: handlers run in reverse order of registration, and those after this one do not run.
+    """
+    code = 1  # Python's own, for an exception that nobody caught
 
     def leave() -> None:
         for stream in (sys.stdout, sys.stderr):
@@ -29,5 +34,6 @@ def leaving_whole() -> Iterator[None]:
     try:
         yield
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else code
+        if ended.code is None or isinstance(ended.code, int):
+            code = ended.code or 0
         raise

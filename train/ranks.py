@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from dataprep.errors import EnvironmentProblem, QuernError
 from dataprep.gpus import Gpu, find_gpu
@@ -170,9 +171,10 @@ def _join_group(device: torch.device, world_size: int, timeout: timedelta = _TIM
     try:
         with limited(_ARRIVAL_S + later_s, _unanswered(device, world_size, f"not all came within {_ARRIVAL_S:g} s")):
             # Counts and objects travel by gloo even beside GPUs: they never make a GPU wait.
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
         with limited(_ANSWER_S + later_s, _unanswered(device, world_size, f"no sum within {_ANSWER_S:g} s")):
             _first_sum(device, world_size)
+        _set_pg_timeout(timeout)  # only now: a rank that starts a little later is not a silent one
     except ValueError as error:
         raise EnvironmentProblem(
             f"this process is told to be one of {world_size} ranks, but not where they meet",

@@ -64,6 +64,7 @@ def outliving_the_terminal() -> Iterator[None]:
 
 
 def _leave_soon(number: int, _frame: FrameType | None) -> None:
+    """Leave in a moment: until then the collective that fails for want of the other rank can raise and be reported."""
     leaving = threading.Timer(_LAST_WORDS_SECONDS, os._exit, [128 + number])
     leaving.daemon = True
     leaving.start()

@@ -21,16 +21,21 @@ CORPUS = ("--catalogue", "{root}/my.toml", "--tokenizer", "tiny-bpe")
 NANO = ("--manifest", "--recipe", "mix", "--model", "nano", "--device", "cpu", "--batch-tokens", "512")
 SAVED = ("--run-name", "run", "--checkpoint-every", "2", "--keep", "2", "--validate-every", "4")
 LIBRARIES = (
-    *("duckdb", "pyarrow.parquet", "pyarrow.compute", "pyarrow.dataset", "polars", "numpy", "gigatoken", "awkward"),
-    *(
-        "tiktoken",
-        "tomli_w",
-        "huggingface_hub",
-        "huggingface_hub.hf_api",
-        "huggingface_hub.file_download",
-        "rich.progress",
-        "regex",
-    ),
+    "awkward",
+    "duckdb",
+    "gigatoken",
+    "huggingface_hub",
+    "huggingface_hub.file_download",
+    "huggingface_hub.hf_api",
+    "numpy",
+    "polars",
+    "pyarrow.compute",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
+    "regex",
+    "rich.progress",
+    "tiktoken",
+    "tomli_w",
 )
 TRAINER = ("torch", "torch._dynamo", "safetensors.torch", "train.loop")
 

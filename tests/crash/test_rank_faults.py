@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 from conftest import run_in
-from rank_faults import by_hand, by_torchrun, differences
-from training import journal_of
+from rank_faults import NOTHING, by_hand, by_torchrun, differences
+from torch import nn
+from training import REPOSITORY, here, journal_of
 
 from dataprep import pack
 from dataprep.errors import DataError
 from train.agreement import refuse_difference
+from train.beginning import begin_with
+from train.checkpoint import newest_good
+from train.optim import make_optimizer
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="orphans are looked for in /proc")
 
@@ -40,6 +44,15 @@ def test_a_rank_that_stands_still_for_longer_than_the_timeout_ends_the_others_wi
     assert ended.orphans == ()
 
 
+@pytest.mark.usefixtures("root")
+def test_a_rank_that_starts_later_than_the_timeout_is_waited_for(tmp_path: Path) -> None:
+    """As where a disk is cold: --rank-timeout is for ranks that fall silent, not for those that come late."""
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(4)\n")
+    late = {1: {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}}
+    ended = by_hand("late", NOTHING, "--rank-timeout", "0.04", "--print-row-hash", each=late)
+    assert ended.codes == (0, 0), ended.said
+
+
 def test_a_rank_with_another_recipe_on_its_disk_is_refused_by_name(root: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(root, other)
@@ -51,6 +64,17 @@ def test_a_rank_with_another_recipe_on_its_disk_is_refused_by_name(root: Path, t
     assert ended.said.count("error: rank 1 is about to train another recipe_sha256 than rank 0") == 1, ended.said
     assert ended.codes == (3, 3)
     assert not (root / "runs" / "two-minds").exists()
+
+
+def test_a_rank_that_does_not_see_the_checkpoint_that_the_first_one_found_says_where_it_looked(root: Path) -> None:
+    here("--run-name", "base", "--tokens", "512")
+    checkpoint, _ = newest_good(root / "runs/base/checkpoints")
+    assert checkpoint
+    shutil.rmtree(checkpoint.folder)
+    model = nn.Linear(1, 1)
+    with pytest.raises(DataError, match="is not where this rank looks") as refused:
+        begin_with(checkpoint, None, model, make_optimizer(model, "adamw"))
+    assert str(checkpoint.folder) in refused.value.seen
 
 
 def test_of_two_settings_only_what_differs_is_told() -> None:

@@ -68,7 +68,7 @@ def test_a_broken_file_is_named_and_the_others_are_published(
     with pytest.raises(DataError, match="1 of 3 shards of texts are missing") as caught:
         fetch.main(flags(paths, "--engine", engine))
     assert caught.value.seen == "no shard_00000"
-    assert caught.value.fix == "python -m dataprep.fetch --source texts --catalogue FILE --n 2"
+    assert caught.value.fix == "python -m dataprep.fetch --source texts --catalogue my.toml --n 2"
     assert "missing shard_00000  train  texts/shard_00000 cannot be fetched:" in capsys.readouterr().out
     names = {path.name for path in paths.raw("texts").iterdir()}
     assert {"shard_00001.parquet", "shard_00001.parquet.json", "shard_00002.parquet"} <= names
@@ -108,7 +108,7 @@ def test_a_hub_that_is_away_is_a_data_error_naming_the_command(paths: Paths, mon
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
     with pytest.raises(DataError, match="texts cannot be listed") as caught:
         fetch.main(flags(paths))
-    assert caught.value.fix == "python -m dataprep.fetch --source texts --catalogue FILE --n 1"
+    assert caught.value.fix == "python -m dataprep.fetch --source texts --catalogue my.toml --n 1"
 
 
 def test_an_endpoint_that_is_no_address_is_a_usage_error(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,20 +80,37 @@ def test_a_damaged_parquet_file_is_read_or_refused_and_never_ends_the_process(tm
     assert 0 < n_read < 600
 
 
-def test_a_damaged_footer_that_states_terabytes_is_refused_and_never_ends_the_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_large_row_group_with_a_column_of_two_types_is_refused_and_never_ends_the_process(tmp_path: Path) -> None:
+    """pyarrow calls C++'s terminate where such a column's metadata is asked for: one byte of the footer does it."""
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [f"document {i}" for i in range(100)]}), file)
+    text, boolean = (b"\x15" + kind + b"%\x02\x18\x04text" for kind in (b"\x0c", b"\x00"))  # as thrift writes it
+    assert file.read_bytes().count(text) == 1
+    file.write_bytes(file.read_bytes().replace(text, boolean))  # in the schema; its statistics are still of texts
+    code = (
+        "import pathlib, sys; from dataprep import documents, row_groups\n"
+        "row_groups.free_memory_bytes = lambda: 100\n"
+        "try: list(documents.read_batches(pathlib.Path(sys.argv[1]), ('text',), 'text'))\n"
+        "except Exception as e: print(e)"
+    )
+    done = in_a_process(code, file)
+    assert "row group 0 of a.parquet is larger than the memory that is free" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "free"), [("16000", 15_900, 8_100), ("16000", 30_000, 0), ("max", 15_900, 4096 << 10)]
+)
+def test_in_a_container_the_pages_of_files_that_were_read_are_free_memory(
+    limit: str, used: int, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_groups, "free_memory_bytes", lambda: 100)
-    good = io.BytesIO()
-    pq.write_table(pa.table({"text": [f"document {i}" for i in range(100)]}), good)
-    rng, file = random.Random(0), tmp_path / "a.parquet"
-    for _ in range(200):
-        content = bytearray(good.getvalue())
-        for _ in range(rng.randint(1, 3)):
-            content[rng.randrange(len(content) - 500, len(content))] = rng.randrange(256)
-        file.write_bytes(content)
-        with contextlib.suppress(DataError):
-            list(documents.read_batches(file, ("text",), "text"))
+    """A container that has just downloaded is full of them: no file would be read there."""
+    (tmp_path / "meminfo").write_text("MemTotal: 8192 kB\nMemAvailable: 4096 kB\n")
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    (tmp_path / "memory.stat").write_text("anon 7900\nfile 8100\nshmem 100\ninactive_file 6000\nactive_file 2000\n")
+    monkeypatch.setattr(row_groups, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(row_groups, "_CGROUP", tmp_path)
+    assert row_groups.free_memory_bytes() == free
 
 
 def test_a_line_of_messages_without_end_costs_no_more_memory_than_two_blocks(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Leaving: threads of torch's that still work while a program ends do not change how it has ended.
+"""Leaving: threads of torch that still work while a program ends do not change its exit code.
 
-In:  a program whose threads never stop, as those of DDP's process group outlive it where the machine is slow to end.
-Holds: its exit code is the one it earned; what it printed is whole; `atexit` was honoured. The same program without
-       `leaving_whole` is aborted by C++ ("terminate called without an active exception"): as was, one time in several
-       hundred, a rank that had finished its run.
+In:  a program whose threads never stop, as those of DDP's process group do not where a machine is slow to end them.
+Holds: its exit code is the one it earned, all that it printed arrives, and its `atexit` handlers run. Without
+       `leaving_whole` C++ aborts the same program ("terminate called without an active exception"), as it did one time
+       in several hundred with a rank that had finished its run.
 """
 
 import subprocess
@@ -48,6 +48,8 @@ def ended(ending: str, *, guard: str = WHOLE) -> subprocess.CompletedProcess[str
     ("ending", "code", "said"),
     [
         ("return 0", 0, ""),
+        ("raise SystemExit", 0, ""),
+        ("raise SystemExit('no rows')", 1, "no rows"),
         ("raise DataError('no rows', seen=0, wanted=1, fix='pack')", 3, "error: no rows"),
         ("raise KeyboardInterrupt", 130, "stopped"),
         ("raise ZeroDivisionError", 1, "ZeroDivisionError"),

@@ -21,14 +21,16 @@ def write_table(root: Path, table: pa.Table, **settings: object) -> Path:
 
 
 def state_size(file: Path, n_bytes: int) -> None:
-    """Say in the footer that the last column of the last row group unpacks to `n_bytes`. The pages stay as they are."""
+    """Say in the footer that the first column and its row group unpack to `n_bytes`. The pages stay as they are."""
     content = file.read_bytes()
-    footer = content[-8 - struct.unpack("<I", content[-8:-4])[0] : -8]
-    true_size = pq.read_metadata(file).row_group(0).column(0).total_uncompressed_size
-    assert footer.count(_varint(true_size)) >= 1
-    told = footer.replace(_varint(true_size), _varint(n_bytes))
+    told = footer = content[-8 - struct.unpack("<I", content[-8:-4])[0] : -8]
+    group = pq.read_metadata(file).row_group(0)
+    for true_size in {group.column(0).total_uncompressed_size, group.total_byte_size}:
+        assert _varint(true_size) in footer
+        told = told.replace(_varint(true_size), _varint(n_bytes))
     file.write_bytes(content[: -8 - len(footer)] + told + struct.pack("<I", len(told)) + b"PAR1")
-    assert pq.read_metadata(file).row_group(0).column(0).total_uncompressed_size == n_bytes
+    group = pq.read_metadata(file).row_group(0)
+    assert (group.column(0).total_uncompressed_size, group.total_byte_size) == (n_bytes, n_bytes)
 
 
 def _varint(number: int) -> bytes:

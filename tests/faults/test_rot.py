@@ -21,7 +21,7 @@ from dataprep.ledger import read_journal
 from dataprep.publish import publishing
 from dataprep.sampled import BLOCK_BYTES, STRIDE_BYTES, sampled_sha256
 from dataprep.sealed import open_record, publish_record
-from dataprep.sealed_lines import seal_line
+from dataprep.sealed_lines import seal_line, split_lines
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,17 @@ def test_verify_names_a_file_in_which_a_byte_changed_and_a_command(rotten: Path,
     assert outcomes == wanted
 
 
+def test_a_digit_that_changed_in_a_checkpoints_state_is_named(rotten: Path) -> None:
+    """The step it is of, say: size and form are right, and only its own hash tells."""
+    state = rot.file_of(rotten, "state")
+    whole = state.read_bytes()
+    state.write_bytes(re.sub(rb'"step": (\d)', lambda found: b'"step": %d' % (9 - int(found[1])), whole))
+    try:
+        assert any("not those that were saved" in fault for fault in rot.verified(rotten)[1])
+    finally:
+        state.write_bytes(whole)
+
+
 def test_a_torn_last_line_of_a_journal_is_ignored_with_a_note(rotten: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = rotten / "runs/run/journal.jsonl"
     whole = journal.read_bytes()
@@ -63,6 +74,11 @@ def test_a_digit_that_changed_in_the_middle_of_a_journal_is_named_by_its_line(tm
     (tmp_path / "run/journal.jsonl").write_bytes(b"".join(lines))
     with pytest.raises(DataError, match="line 2 of the journal of run 'run' is damaged"):
         read_journal(tmp_path / "run/journal.jsonl")
+
+
+def test_a_line_that_lost_its_seal_among_sealed_ones_is_damage() -> None:
+    lines = seal_line(b'{"step": 1}') + b'\n{"step": 2}\n'
+    assert split_lines(lines) == ([b'{"step": 1}', b'not sealed: {"step": 2}'], None)
 
 
 def test_a_journal_from_before_there_were_seals_is_read_as_it_was(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import run_in
 from loopback import Loopback, serving, shard_bytes, stand_in
 from misbehaving import patient_for_tests
 
-from dataprep import fetch, index, sql
+from dataprep import fetch, hub_client, index, sql
 from dataprep.errors import DataError, QuernError, UsageError
 from dataprep.raw import ENGINES
 from dataprep.sources import load_catalogue
@@ -70,6 +71,25 @@ def test_the_token_follows_neither_a_redirect_nor_a_next_page_to_another_host(
             fetch_texts(tmp_path, "--engine", engine)
     assert any("cursor=" in request.path for request in stranger.requests), "a next page was asked for"
     assert [request for request in stranger.requests if request.authorization is not None] == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked", "is_sent"),
+    [
+        ("https://hub.example:443", "https://hub.example/api", True),  # the client drops a port that https implies
+        ("https://hub.example", "https://HUB.example/api", True),
+        ("https://hub.example", "http://hub.example/api", False),
+        ("https://hub.example", "https://hub.example:8443/api", False),
+        ("https://hub.example", "https://hub.example.org/api", False),
+    ],
+)
+def test_the_token_goes_to_the_endpoint_however_its_port_is_written(
+    endpoint: str, asked: str, is_sent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    request = SimpleNamespace(url=asked, headers={"authorization": f"Bearer {TOKEN}"})
+    hub_client._keep_token_home(request)
+    assert ("authorization" in request.headers) is is_sent
 
 
 @pytest.mark.parametrize("flags", [("--api-key", KEY), (f"--api-key={KEY}",)])
