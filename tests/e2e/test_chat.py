@@ -299,6 +299,7 @@ def test_on_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves() -> None:
     terminal.type("\x03")
     remark = terminal.wait_for(r"tokens · [\d,.]+ tok/s · stopped.*> ")
     assert decoded.DIM in remark
+    time.sleep(1)  # readline shows its prompt a moment before it listens for signals: no finger is as quick
     terminal.type("\x03")
     terminal.wait_for(r"Ctrl-D or /quit leaves.*> ")
     assert terminal.process.poll() is None

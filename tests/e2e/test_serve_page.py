@@ -49,6 +49,7 @@ class Watched:
 
     def ask(self, prompt: str) -> None:
         self.page.get_by_label("Your message").fill(prompt)
+        expect(self.page.get_by_role("button", name="Send")).to_be_enabled()  # once it knows which models there are
         self.page.keyboard.press("Enter")
 
     def close_in_peace(self) -> None:
