@@ -4,8 +4,8 @@ In:  recipes, their plans, journals and checkpoints. Out: findings, PASS or FAIL
 Holds: counts come from the plan's own lines and from checkpoints, never from the recipe under test.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -192,8 +192,10 @@ def _ledgers(paths: Paths, *, full: bool) -> Finding:
     for file in journal_files(paths):
         n_runs += 1
         try:
+            saved = _saved_rows(file.parent)  # before the journal is read: a run that trains is ahead of what was read
             journal = read_journal(file)
-            found = [f"{journal.run}: {fault}" for fault in _ledger_faults(journal, file.parent, full)]
+            lost, others = _lost_lines(journal, saved), _ledger_faults(journal, file.parent, full)
+            found = [f"{journal.run}: {fault}" for fault in chain(lost, others)]
             faults, fixes = faults + found, fixes + [train_again(journal.run)] * len(found)
             findings = read_findings(file.with_name(FINDINGS))
             torn += [journal.run] * (journal.torn is not None or findings.torn is not None)
@@ -204,6 +206,21 @@ def _ledgers(paths: Paths, *, full: bool) -> Finding:
     return finding("ledgers agree with checkpoints", f"{n_runs:,} runs{ignored}", faults, fixes)
 
 
+def _saved_rows(folder: Path) -> dict[str, int]:
+    """The row up to which each checkpoint of a run was trained; of one that cannot be read others tell."""
+    states = sorted((folder / CHECKPOINTS).glob("step_*/state.json"))
+    said = {file.parent.name: (read_json(file) or {}).get("rows_done") for file in states}
+    return {name: rows_done for name, rows_done in said.items() if isinstance(rows_done, int)}
+
+
+def _lost_lines(journal: Journal, saved: Mapping[str, int]) -> Iterator[str]:
+    """Every step is in the journal before its checkpoint is there."""
+    known = max((step["row_to"] for step in journal.of_kind("step")), default=0)
+    for name, rows_done in saved.items():
+        if rows_done > known:
+            yield f"lines of the journal are lost: it ends at row {known:,}, {name} holds row {rows_done:,}"
+
+
 def _ledger_faults(journal: Journal, folder: Path, full: bool) -> Iterator[str]:
     """The rows in the weights are one stretch from the start, and newest checkpoint says the same."""
     ranges = rows_in_weights(journal.records)
@@ -211,11 +228,6 @@ def _ledger_faults(journal: Journal, folder: Path, full: bool) -> Iterator[str]:
     for earlier, later in pairwise(ranges):
         if earlier.row_to != jumps.get(later.attempt, later.row_from):
             yield f"rows {earlier.row_to:,} to {later.row_from:,} are in no attempt"
-    known = max((step["row_to"] for step in journal.of_kind("step")), default=0)
-    for file in sorted((folder / CHECKPOINTS).glob("step_*/state.json")):
-        held = (read_json(file) or {}).get("rows_done", 0)
-        if isinstance(held, int) and held > known:
-            yield f"lines of the journal are lost: it ends at row {known:,}, {file.parent.name} holds row {held:,}"
     checkpoints = [record for record in journal.of_kind("checkpoint") if (folder / record["path"]).exists()]
     if not checkpoints:
         return

@@ -14,10 +14,10 @@ from conftest import run_in
 from torture import rot
 from training import here
 
-from dataprep import bins, pack, sampled, shards, verify
+from dataprep import bins, pack, plan_checks, sampled, shards, verify
 from dataprep.errors import DataError
 from dataprep.hashing import sha256_file
-from dataprep.ledger import read_journal
+from dataprep.ledger import Journal, read_journal
 from dataprep.publish import publishing
 from dataprep.sampled import BLOCK_BYTES, STRIDE_BYTES, sampled_sha256
 from dataprep.sealed import open_record, publish_record
@@ -115,6 +115,22 @@ def test_a_journal_that_lost_whole_lines_of_its_end_is_named_and_not_gone_on_wit
     )
     assert verify.main([]) == 3
     assert "run: lines of the journal are lost: it ends at row 16" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("root")
+def test_a_run_that_trains_on_while_it_is_verified_has_lost_no_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--run", "run", "--checkpoint-every", "4", "--tokens")
+    here(*flags, "2048")
+
+    def train_on(file: Path) -> Journal:
+        journal = read_journal(file)
+        here(*flags, "4096")
+        return journal
+
+    monkeypatch.setattr(plan_checks, "read_journal", train_on)
+    assert verify.main([]) == 0, capsys.readouterr().out
 
 
 def test_a_planned_shard_whose_receipt_is_gone_is_named_with_what_makes_it_again(
