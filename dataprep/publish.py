@@ -3,7 +3,8 @@
 In:  a final path and the bytes. Out: the file, fsynced and renamed, and its size and sha256.
 Holds: unique temp in the same folder → write → fsync → rename → fsync folder. A receipt is
 published after the files it names. A failed fsync fails the file: the kernel reports the
-error once and the next fsync would lie, so what was written is removed and nothing is retried.
+error once and the next fsync would lie, so what was written is removed and nothing is retried;
+what it was to replace is put back.
 """
 
 import contextlib
@@ -107,12 +108,34 @@ def sync(path: Path) -> None:
 
 
 def _rename(part: Path, path: Path) -> None:
-    part.rename(path)
-    _reached("renamed", path)
-    try:
-        sync(path.parent)
-    except OSError as error:
-        # Whether the name is on the disk is not known, and the next fsync would say yes: it is taken back.
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        raise disk_error(error, path) from error
+    with contextlib.ExitStack() as until_durable:
+        before = _second_name(path, until_durable)
+        part.rename(path)
+        _reached("renamed", path)
+        try:
+            sync(path.parent)
+        except OSError as error:
+            # Whether the name is on the disk is not known, and the next fsync would say yes: it is taken back.
+            _take_back(path, before)
+            raise disk_error(error, path) from error
     _reached("published", path)
+
+
+def _second_name(path: Path, until_durable: contextlib.ExitStack) -> Path | None:
+    """Another name for the file that `path` is to replace; None where there is no such file, or no hard links."""
+    if not path.is_file():
+        return None
+    with contextlib.suppress(OSError):
+        second = until_durable.enter_context(private_folder(path.parent, path.name)) / path.name
+        os.link(path, second)
+        return second
+    return None
+
+
+def _take_back(path: Path, before: Path | None) -> None:
+    if before:
+        before.rename(path)
+    elif path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

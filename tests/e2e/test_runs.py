@@ -3,11 +3,11 @@
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -24,6 +24,7 @@ from dataprep.recipe import load_recipe
 from dataprep.sql import ask
 from train.journal import Journal
 from train.runs import __main__ as runs
+from train.runs import trash
 
 KILL_AT = Path(__file__).parents[1] / "crash" / "kill_at.py"
 STARTED = {"stage": "pretrain", "recipe": "mix", "recipe_sha256": "0", "params": 1, "world_size": 2, "seq_len": 64}
@@ -251,7 +252,7 @@ def test_an_interrupted_purge_is_never_restored_and_goes_on(
 ) -> None:
     call(paths, "trash", "grandchild")
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(shutil, "rmtree", raising(KeyboardInterrupt()))
+        interrupted.setattr(trash, "shutil", SimpleNamespace(rmtree=raising(KeyboardInterrupt())))
         with pytest.raises(KeyboardInterrupt):
             call(paths, "purge", "grandchild", "--yes", "--yes")
     refused(paths, "run 'grandchild' was purged.*it was interrupted", "restore", "grandchild")

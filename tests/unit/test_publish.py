@@ -78,6 +78,24 @@ def test_a_failed_fsync_fails_the_file_and_is_not_tried_again(tmp_path: Path, mo
     assert len(calls) == 1
 
 
+def test_what_was_to_be_replaced_stands_again_where_the_folder_cannot_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "record.json", publish.sync
+    publish_bytes(path, b"before")
+
+    def fail(synced: Path) -> None:
+        if synced == tmp_path:
+            raise OSError(errno.EIO, "as the kernel says it")
+        real(synced)
+
+    monkeypatch.setattr(publish, "sync", fail)
+    with pytest.raises(OSError, match="as the kernel says it"):
+        publish_bytes(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
+
+
 def test_a_full_disk_found_at_the_flush_fails_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(_out: HashedFile) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
