@@ -17,7 +17,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, TextIO
 
 _KEY_FLAG = "--api-key"
 EXIT_INTERRUPTED = 130
@@ -177,22 +177,24 @@ def _raise_open_file_limit() -> None:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    """Say why, flush, exit. Output that cannot be flushed changes no exit code but that of a success."""
+    """Say why, flush, exit. Output that cannot be written changes no exit code but that of a success."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _point_stdout_nowhere()  # the reader has what it wanted
+        _point_nowhere(sys.stdout)  # the reader has what it wanted
     except OSError as error:
-        _point_stdout_nowhere()
+        _point_nowhere(sys.stdout)
         message, code = message or str(_from_os(error)), code or EnvironmentProblem.exit_code
-    if message:
-        print(message, file=sys.stderr)
+    try:
+        print(message, end="\n" if message else "", file=sys.stderr, flush=True)
+    except OSError:
+        _point_nowhere(sys.stderr)  # it may go to the disk that is full: then the exit code says it alone
     sys.exit(code)
 
 
-def _point_stdout_nowhere() -> None:
+def _point_nowhere(stream: TextIO) -> None:
     """Else the interpreter flushes it once more at its end, fails again and exits 120."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _link_to_nowhere(error: OSError) -> Path | None:

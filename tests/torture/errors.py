@@ -17,6 +17,8 @@ from torture.disk import Roots, counted, wanted_after
 from torture.table import Line
 from torture.verbs import begin, complaint, held, started
 
+from dataprep.errors import EnvironmentProblem
+
 CALLS = {"fsync": "EIO", "fdatasync": "EIO", "write": "ENOSPC", "rename": "EIO"}
 _INJECTED = "(INJECTED)"
 
@@ -60,7 +62,7 @@ def fail(verb: str, before: Path, wanted: Path, root: Path, call: str, *, error:
     roots, where = Roots(before, wanted, root), f"{verb} {lines[hit]}"
     wrong = None
     if done.returncode != 0:
-        wrong = complaint(done) or (None if re.search(r"\w/[\w.-]+", done.stderr) else f"names no file: {done.stderr}")
+        wrong = _exit_code_alone(done) if _is_muted(lines) else complaint(done) or _no_file_named(done.stderr)
     wrong = wrong or _synced_again(lines, hit) or roots.broken()
     if wrong:
         return f"lost: {where}: {wrong}"
@@ -89,6 +91,23 @@ def torture(work: Path, *, kills: int) -> Iterable[Line]:
 
 def _strace(log: Path, *more: str) -> tuple[str, ...]:
     return ("strace", "-f", "-y", "-qq", *more, "-o", str(log))
+
+
+def _is_muted(lines: list[str]) -> bool:
+    """Whether the same turn of another thread, its write to stderr, failed as well: nothing could be said."""
+    return any(_INJECTED in line and re.search(r"write\(2<", line) for line in lines)
+
+
+def _exit_code_alone(done: subprocess.CompletedProcess[str]) -> str | None:
+    return (
+        None
+        if done.returncode == EnvironmentProblem.exit_code and "Traceback" not in done.stderr
+        else f"exit {done.returncode}"
+    )
+
+
+def _no_file_named(said: str) -> str | None:
+    return None if re.search(r"\w/[\w.-]+", said) else f"names no file: {said}"
 
 
 def _synced_again(lines: list[str], hit: int) -> str | None:

@@ -146,6 +146,13 @@ def test_a_full_disk_under_stdout_is_exit_5() -> None:
     assert (code, stderr.count("\n")) == (5, 3)
 
 
+def test_an_error_keeps_its_exit_code_when_its_log_is_on_the_full_disk() -> None:
+    verb = VERB.format(body="raise DataError('w', seen=1, wanted=2, fix='f')")
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 -- a device, not a path of ours
+        done = subprocess.run([sys.executable, "-c", verb], stdin=subprocess.DEVNULL, stderr=full, check=False)
+    assert done.returncode == 3
+
+
 def test_a_root_that_is_a_file_is_no_traceback() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dataprep.index"],
