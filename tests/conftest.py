@@ -18,7 +18,7 @@ from dataprep.rank_file import format_ranks
 from dataprep.vocab_store import publish_vocab
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many tests as cores: second threads would only wait for each other
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started by a script with "&": what we start would never hear Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's "&" leaves it: Ctrl-C would never be heard
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["VIRTUAL_ENV"] = sys.prefix  # as in an activated environment: commands are printed without its path
 

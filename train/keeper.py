@@ -54,12 +54,18 @@ class Keeper:
             self._ranks.say(warning)
 
     def finish(self) -> None:
-        """Wait for the checkpoint in flight, on every rank. Raises what its writer met."""
-        self._ranks.agree(partial(self.look, wait=True))
+        """Wait for the checkpoint in flight, and for older ones to go, on every rank. Raises what their writer met."""
+        self._ranks.agree(self._finish)
 
     def close(self) -> None:
         """Wait for the writer's thread to end."""
         self._saver.close()
+
+    def _finish(self) -> None:
+        self.look(wait=True)
+        if self._ranks.is_first:  # an attempt before this one may have saved the last, and failed to remove
+            self._saver.remove_old()
+            self.look(wait=True)
 
     def _begin(self, cursor: Cursor, model: nn.Module, optimizer: Optimizer) -> None:
         self.look(wait=True)

@@ -23,6 +23,7 @@ from dataprep.publish import publish_bytes, publishing_folder
 from dataprep.recipe import load_recipe
 from dataprep.shard_space import estimate_bin_bytes
 from dataprep.sources import load_catalogue
+from train import saving
 from train.export import __main__ as export
 from train.room import count_new
 
@@ -207,3 +208,23 @@ def leave_free(monkeypatch: pytest.MonkeyPatch, n_bytes: int, *, asked_of: Path)
         return Usage(free=n_bytes)
 
     monkeypatch.setattr(space.shutil, "disk_usage", usage)
+
+
+def test_an_old_checkpoint_that_a_failing_disk_kept_goes_when_the_same_command_is_repeated(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run was whole by then: nothing was trained or saved again, and nothing was removed."""
+    flags = ("--run", "run", "--checkpoint-every", "1", "--keep", "1", "--tokens", "1024")
+    real = saving.remove_old
+
+    def fail_at_the_last(checkpoints: Path, **rules: int) -> list[str]:
+        if (checkpoints / "step_00000002").exists():
+            raise OSError(errno.EIO, "as the kernel says it")
+        return real(checkpoints, **rules)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(saving, "remove_old", fail_at_the_last)
+        with pytest.raises(EnvironmentProblem, match="an old checkpoint could not be removed"):
+            here(*flags)
+    here(*flags)
+    assert [folder.name for folder in (root / "runs/run/checkpoints").glob("step_*")] == ["step_00000002"]
