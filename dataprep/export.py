@@ -25,6 +25,7 @@ from dataprep.publish import publish_bytes
 from dataprep.sealed import publish_json, read_json
 from dataprep.sources import find_source, load_catalogue
 from dataprep.supply import check_tokenizer, choose_tokenizer
+from dataprep.temps import sweep
 from dataprep.vocab import Vocab
 from dataprep.vocab_store import load_vocab
 
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     about = _about(args, vocab, shards)
     _check_folder(paths, folder)
     with locked(folder / ".quern-export.lock"):
+        sweep(folder, of={RECORD})  # killed at its last step an export is whole, but its claim has a second name
         before = read_claim(folder, about)
         removed: list[str] = []
         if made := not is_current(folder, about, before):

@@ -212,6 +212,17 @@ def test_unfinished_files_of_other_programs_stay_where_they_lie(talking_root: Pa
     assert [file.exists() for file in (*theirs, orphan)] == [True, True, False]
 
 
+def test_an_export_killed_at_its_very_end_is_tidied_though_nothing_is_left_to_write(
+    talking_root: Path, tmp_path: Path
+) -> None:
+    put(talking_root, "nanogpt", tmp_path)
+    second_name = tmp_path / ".quern-export.json.5fz.part" / "quern-export.json"
+    second_name.parent.mkdir()
+    second_name.write_text("of the claim that the record has replaced")
+    put(talking_root, "nanogpt", tmp_path)
+    assert not second_name.parent.exists()
+
+
 def test_an_exported_file_that_somebody_changed_is_not_overwritten(talking_root: Path, tmp_path: Path) -> None:
     put(talking_root, "nanogpt", tmp_path, "--copy")
     (tmp_path / "train.bin").write_bytes(b"mine")
