@@ -2,8 +2,8 @@
 
 In:  a program whose threads never stop, as those of DDP's process group do not where a machine is slow to end them.
 Holds: its exit code is the one it earned, all that it printed arrives, and its `atexit` handlers run. Without
-       `leaving_whole` C++ aborts the same program ("terminate called without an active exception"), as it did one time
-       in several hundred with a rank that had finished its run.
+       `leaving_whole` C++ aborts the same program ("terminate called without an active exception"), as it did now and
+       then with a rank that had finished its run.
 """
 
 import subprocess
